@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PostgreSQL for daemons: an async pool of libpq connections behind fibers. Statements are files (sql/*.sql, embedded by cmake),
+ * prepared by name on each connection at their first use; parameters and results are typed and binary. There is no way to run text.
+ *
+ * Each query is one round trip in pipeline mode: set_config('app.school_id', …, local), the statement, sync: one implicit
+ * transaction, so row-level security holds. A transaction of several statements is pg_begin … pg_commit.
+ * COMMIT whose answer is lost is ERR_UNCERTAIN. Never libpq outside common/io.
+ */
+#ifndef S24_IO_PG_H
+#define S24_IO_PG_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/schema.h"
+#include "io/await.h"
+
+struct pg_stmt {
+	const char *name; /* "homework_list": file name */
+	const char *sql;
+};
+
+enum pg_type { PG_T_NULL, PG_T_UUID, PG_T_TEXT, PG_T_INT4, PG_T_INT8, PG_T_FLOAT8, PG_T_BOOL, PG_T_TIME, PG_T_DATE, PG_T_JSONB, PG_T_BYTEA,
+	       PG_T_UUIDS, PG_T_TEXTS, PG_T_INTS };
+struct pg_param {
+	enum pg_type type;
+	bool null;
+	union {
+		struct uuid uuid;
+		struct str s;
+		int64_t i;
+		double d;
+		bool b;
+		struct list list;
+	};
+};
+#define PG_UUID(x) ((struct pg_param){.type = PG_T_UUID, .uuid = (x)})
+#define PG_TEXT(x) ((struct pg_param){.type = PG_T_TEXT, .s = (x)})
+#define PG_INT4(x) ((struct pg_param){.type = PG_T_INT4, .i = (x)})
+#define PG_INT8(x) ((struct pg_param){.type = PG_T_INT8, .i = (x)})
+#define PG_BOOL(x) ((struct pg_param){.type = PG_T_BOOL, .b = (x)})
+#define PG_TIME(x) ((struct pg_param){.type = PG_T_TIME, .i = (x)})   /* µs since 1970 */
+#define PG_DATE(x) ((struct pg_param){.type = PG_T_DATE, .i = (x)})   /* days since 1970 */
+#define PG_JSONB(x) ((struct pg_param){.type = PG_T_JSONB, .s = (x)})
+#define PG_BYTEA(x) ((struct pg_param){.type = PG_T_BYTEA, .s = (x)})
+#define PG_UUIDS(x) ((struct pg_param){.type = PG_T_UUIDS, .list = (x)})
+#define PG_TEXTS(x) ((struct pg_param){.type = PG_T_TEXTS, .list = (x)})
+#define PG_NULL(type_) ((struct pg_param){.type = (type_), .null = true})
+/* Null instead of an empty slice or nil id: optional filters. */
+#define PG_TEXT_OR_NULL(x) ((struct pg_param){.type = PG_T_TEXT, .s = (x), .null = (x).n == 0})
+#define PG_UUID_OR_NULL(x) ((struct pg_param){.type = PG_T_UUID, .uuid = (x), .null = uuid_is_nil(x)})
+
+struct pg_params {
+	const struct pg_param *v;
+	size_t n;
+};
+#define PG_PARAMS(...) ((struct pg_params){(const struct pg_param[]){__VA_ARGS__}, sizeof((const struct pg_param[]){__VA_ARGS__}) / sizeof(struct pg_param)})
+#define PG_NO_PARAMS ((struct pg_params){NULL, 0})
+
+/* Of the last failed statement, for those who must know which rule refused the row. */
+struct pg_fail {
+	char sqlstate[6];
+	char constraint[64];
+};
+
+struct pg_scope {
+	struct uuid school;      /* nil: no tenant (auth's login function, health) */
+	struct arena *arena;     /* results live here */
+	struct deadline deadline;
+	struct pg_fail *fail;    /* may be NULL */
+	const char *actor;       /* application_name detail for pg_stat_activity; may be NULL */
+};
+
+struct pg_conf {
+	const char *url;         /* postgres://… or key=value */
+	unsigned connections;    /* most; opened on demand, one kept */
+	int64_t connect_ms, statement_ms, lock_ms; /* 3000, 5000, 2000 */
+};
+struct pg;
+MUST_CHECK enum err pg_open(struct loop *loop, const struct pg_conf *conf, struct pg **ret);
+struct pg *pg_close(struct pg *pg);
+bool pg_is_up(const struct pg *pg);
+
+/* Rows of the answer as structs of `out` (columns by name; a column that is no field, or a type that does not fit, is ERR_BUG; NULL leaves the
+ * field unset). ret->v is an array of out->size, in the scope's arena; for a `row` schema the common columns fill struct row. `out` NULL: rows are dropped, ret->n is the number of rows returned
+ * or affected. ERR_EXISTS: a unique rule (fail->constraint); ERR_INVALID: check, not null, too long, bad value; ERR_CONFLICT: foreign key or
+ * exclusion; ERR_DB: away, breaker open, serialization lost thrice; ERR_OVERLOAD: pool queue full; ERR_TIMEOUT; ERR_BUG: the statement is wrong. */
+SUSPENDS MUST_CHECK enum err pg_query(struct pg *pg, const struct pg_scope *scope, const struct pg_stmt *stmt, struct pg_params params,
+				      const struct schema *out, struct list *ret);
+/* The same for at most one row: ERR_NOT_FOUND when there is none. `to` is a struct of `out`. */
+SUSPENDS MUST_CHECK enum err pg_query_one(struct pg *pg, const struct pg_scope *scope, const struct pg_stmt *stmt, struct pg_params params,
+					  const struct schema *out, void *to);
+
+/* A transaction holds one connection. Rolled back by pg_rollback or, if forgotten, when the scope's arena is cleared. */
+struct pg_tx;
+SUSPENDS MUST_CHECK enum err pg_begin(struct pg *pg, const struct pg_scope *scope, struct pg_tx **ret);
+SUSPENDS MUST_CHECK enum err pg_tx_query(struct pg_tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret);
+SUSPENDS MUST_CHECK enum err pg_tx_query_one(struct pg_tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to);
+SUSPENDS MUST_CHECK enum err pg_commit(struct pg_tx *tx);
+void pg_rollback(struct pg_tx *tx);
+
+/* An entity's row as parameters in the order id, school_id, fields…, version, created_at, updated_at, deleted_at: what the generated upserts take. */
+struct pg_params pg_row_params(const struct schema *s, const void *row, struct arena *arena);
+
+struct pg_stats {
+	uint64_t queries, errors, connects;
+	size_t busy, idle, waiting;
+} pg_stats(const struct pg *pg);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Blocking PostgreSQL for the worker's threads: one connection each, prepared by name, binary COPY of an entity's rows. */
+#ifndef S24_IO_PG_SYNC_H
+#define S24_IO_PG_SYNC_H
+
+#include "io/pg.h"
+
+struct pg_sync;
+MUST_CHECK enum err pg_sync_open(const char *url, int64_t statement_ms, int64_t lock_ms, struct pg_sync **ret); /* connects on first use */
+struct pg_sync *pg_sync_close(struct pg_sync *pg);
+MUST_CHECK enum err pg_sync_begin(struct pg_sync *pg);
+MUST_CHECK enum err pg_sync_commit(struct pg_sync *pg); /* ERR_UNCERTAIN: the answer was lost */
+void pg_sync_rollback(struct pg_sync *pg);
+MUST_CHECK enum err pg_sync_query(struct pg_sync *pg, struct arena *arena, const struct pg_stmt *stmt, struct pg_params params,
+				  const struct schema *out, struct list *ret);
+/* `copy` is a COPY … FROM STDIN (FORMAT binary) statement whose columns are in pg_row_params order. */
+MUST_CHECK enum err pg_sync_copy(struct pg_sync *pg, const struct pg_stmt *copy, const struct schema *s, const void *const *rows, size_t n);
+/* Statements that cannot be prepared (CREATE TEMP TABLE): files too. */
+MUST_CHECK enum err pg_sync_run(struct pg_sync *pg, const struct pg_stmt *stmt);
+/* Of the last error: SQLSTATE ("" when the connection was lost before one came) and constraint. */
+const struct pg_fail *pg_sync_fail(const struct pg_sync *pg);
+uint64_t pg_sync_generation(const struct pg_sync *pg); /* changes with each new connection: temporary tables are gone */
+#endif

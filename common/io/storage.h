@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The storage port: files by key. A directory here (storage_dir.c); object storage is another driver of the same functions. Bytes are streamed
+ * through the work pool, hashed on the way (SHA-256), and staged under school and hash before any row names them: the same content twice is one
+ * file. A sweep removes staged files that no row has named for a day (the caller asks the rows).
+ */
+#ifndef S24_IO_STORAGE_H
+#define S24_IO_STORAGE_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "io/work.h"
+
+struct storage;
+MUST_CHECK enum err storage_open(struct loop *loop, struct work_pool *pool, const char *url, struct storage **ret); /* "file:///var/lib/…" */
+struct storage *storage_close(struct storage *s);
+
+struct stored_file {
+	struct str key;          /* "<school>/<sha256>" */
+	struct str content_type; /* from the content's first bytes, never from the client's word */
+	int64_t size_bytes;
+	uint8_t sha256[32];
+};
+struct storage_writer;
+SUSPENDS MUST_CHECK enum err storage_begin(struct storage *s, struct uuid school, struct arena *arena, struct deadline d, struct storage_writer **ret);
+SUSPENDS MUST_CHECK enum err storage_append(struct storage_writer *w, struct str bytes, struct deadline d);
+/* fsynced and renamed to its key. */
+SUSPENDS MUST_CHECK enum err storage_commit(struct storage_writer *w, struct deadline d, struct stored_file *ret);
+void storage_abort(struct storage_writer *w); /* also when the arena is cleared without a commit */
+
+struct storage_reader;
+SUSPENDS MUST_CHECK enum err storage_read_open(struct storage *s, struct str key, struct arena *arena, struct deadline d, int64_t *ret_size,
+					       struct storage_reader **ret); /* ERR_NOT_FOUND */
+SUSPENDS MUST_CHECK enum err storage_read(struct storage_reader *r, struct deadline d, struct str *ret_bytes); /* ≤ 64 KiB; empty at the end */
+/* Type from the first bytes: "application/pdf", "image/png", …, else "application/octet-stream". */
+const char *content_sniff(struct str head);
+#endif
