@@ -1,0 +1,24 @@
+# Turns files into C objects at build time; a changed file rebuilds only its generated source.
+set(EMBED_PY ${CMAKE_SOURCE_DIR}/cmake/embed.py)
+
+# embed_sql(target dir prefix): dir/*.sql -> <prefix>_sql.h and .c: `extern const struct pg_stmt SQL_<FILE NAME>;`
+function(embed_sql target dir prefix)
+  file(GLOB files CONFIGURE_DEPENDS ${dir}/*.sql)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/embed/${prefix}_sql)
+  add_custom_command(OUTPUT ${out}.c ${out}.h
+    COMMAND /usr/bin/python3 ${EMBED_PY} sql ${out} ${files}
+    DEPENDS ${files} ${EMBED_PY} VERBATIM)
+  target_sources(${target} PRIVATE ${out}.c ${out}.h)
+  target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_BINARY_DIR}/embed)
+endfunction()
+
+# embed_lua(target dir): dir/*.lua -> lua_scripts.h and .c: `extern const struct redis_script LUA_<FILE NAME>;` with its SHA-1
+function(embed_lua target dir)
+  file(GLOB files CONFIGURE_DEPENDS ${dir}/*.lua)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/embed/lua_scripts)
+  add_custom_command(OUTPUT ${out}.c ${out}.h
+    COMMAND /usr/bin/python3 ${EMBED_PY} lua ${out} ${files}
+    DEPENDS ${files} ${EMBED_PY} VERBATIM)
+  target_sources(${target} PRIVATE ${out}.c ${out}.h)
+  target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_BINARY_DIR}/embed)
+endfunction()

@@ -1,0 +1,44 @@
+"""Embeds SQL statements and Lua scripts as C objects: embed.py sql|lua OUT FILE..."""
+import hashlib
+import pathlib
+import sys
+
+
+def literal(text: str) -> str:
+    lines = []
+    for line in text.splitlines():
+        escaped = line.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'\t"{escaped}\\n"')
+    return "\n".join(lines) or '\t""'
+
+
+def main() -> None:
+    kind, out, files = sys.argv[1], pathlib.Path(sys.argv[2]), sorted(sys.argv[3:])
+    struct, header, prefix = {
+        "sql": ("pg_stmt", "io/pg.h", "SQL_"),
+        "lua": ("redis_script", "io/redis.h", "LUA_"),
+    }[kind]
+    guard = out.name.upper() + "_H"
+    declarations, definitions = [], []
+    for name in files:
+        path = pathlib.Path(name)
+        text = path.read_text(encoding="utf-8")
+        symbol = prefix + path.stem.upper()
+        declarations.append(f"extern const struct {struct} {symbol};")
+        body = literal(text)
+        if kind == "sql":
+            fields = f'.name = "{path.stem}", .sql =\n{body}'
+        else:
+            # What is sent is the literal, so its hash is what counts.
+            sent = "".join(line + "\n" for line in text.splitlines())
+            sha = hashlib.sha1(sent.encode()).hexdigest()
+            fields = f'.name = "{path.stem}", .sha = "{sha}", .text =\n{body}'
+        definitions.append(f"const struct {struct} {symbol} = {{{fields}}};")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".h").write_text(
+        f"#ifndef {guard}\n#define {guard}\n#include \"{header}\"\n" + "\n".join(declarations) + "\n#endif\n", encoding="utf-8")
+    pragma = '#pragma GCC diagnostic ignored "-Woverlength-strings"\n'
+    out.with_suffix(".c").write_text(f'#include "{out.name}.h"\n{pragma}' + "\n".join(definitions) + "\n", encoding="utf-8")
+
+
+main()
