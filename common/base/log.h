@@ -33,10 +33,11 @@ void log_setup(const char *service, enum log_level least);
 bool log_level_parse(const char *text, enum log_level *ret);
 void log_write(enum log_level level, const char *msg, const struct log_field *fields);
 
-#define log_at(level, msg, ...) log_write((level), (msg), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(,){0}})
-#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
-#define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
-#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
-#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
+#define LOG_END ((struct log_field){.name = NULL})
+#define log_at(level, msg, ...) log_write((level), (msg), (const struct log_field[]){__VA_ARGS__})
+#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__, LOG_END)
+#define log_info(...) log_at(LOG_INFO, __VA_ARGS__, LOG_END)
+#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__, LOG_END)
+#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__, LOG_END)
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PostgreSQL for daemons: an async pool of libpq connections behind fibers. Statements are files (sql/*.sql, embedded by cmake),
+ * PostgreSQL for daemons: an async pool of libpq connections behind fibers. Statements are files (in sql/, embedded by cmake),
  * prepared by name on each connection at their first use; parameters and results are typed and binary. There is no way to run text.
  *
  * Each query is one round trip in pipeline mode: set_config('app.school_id', …, local), the statement, sync: one implicit
