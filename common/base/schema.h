@@ -128,9 +128,16 @@ struct schema {
 #define FIELD_C_INTS struct list
 #define FIELD_C_LIST struct list
 
-#define SCHEMA_MEMBER_(T, type, name, ...) FIELD_C_##type name;
-#define SCHEMA_BIT_(T, type, name, ...) T##__##name,
-#define SCHEMA_ROW_(T, type_, name_, ...) {.name = #name_, .type = FIELD_##type_, .offset = offsetof(struct T, name_), __VA_ARGS__},
+/* F(T, TYPE, name, options…) with or without options: the name and the rest of the list apart, without an empty "...". */
+#define SCHEMA_FIRST_(first, ...) first
+#define SCHEMA_TEXT_(first, ...) #first
+#define SCHEMA_REST_(first, ...) __VA_ARGS__
+#define SCHEMA_BIT_NAME_(T, name) T##__##name
+#define SCHEMA_BIT_OF_(T, name) SCHEMA_BIT_NAME_(T, name)
+#define SCHEMA_MEMBER_(T, kind, ...) FIELD_C_##kind SCHEMA_FIRST_(__VA_ARGS__, 0);
+#define SCHEMA_BIT_(T, kind, ...) SCHEMA_BIT_OF_(T, SCHEMA_FIRST_(__VA_ARGS__, 0)),
+#define SCHEMA_ROW_(T, kind, ...) \
+	{.name = SCHEMA_TEXT_(__VA_ARGS__, 0), .offset = offsetof(struct T, SCHEMA_FIRST_(__VA_ARGS__, 0)), SCHEMA_REST_(__VA_ARGS__, .type = FIELD_##kind)},
 
 #define SCHEMA_STRUCT(T, LIST)                                                                     \
 	struct T {                                                                                 \
