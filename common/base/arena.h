@@ -28,6 +28,8 @@ void *arena_alloc(struct arena *arena, size_t size) NEVER_NULL;  /* aligned to 1
 void *arena_zalloc(struct arena *arena, size_t size) NEVER_NULL; /* zeroed */
 void *arena_array(struct arena *arena, size_t count, size_t size) NEVER_NULL; /* zeroed; overflow aborts */
 void *arena_dup(struct arena *arena, const void *bytes, size_t size) NEVER_NULL;
+/* Makes an allocation of this arena larger: in place when it was the last one, else a copy. ptr may be NULL when old_size is 0. */
+void *arena_regrow(struct arena *arena, void *ptr, size_t old_size, size_t new_size) NEVER_NULL;
 char *arena_strdup(struct arena *arena, const char *s) NEVER_NULL;
 char *arena_cstr(struct arena *arena, struct str s) NEVER_NULL; /* terminated copy of a slice */
 struct str arena_str(struct arena *arena, struct str s);        /* copy of a slice (terminated too) */

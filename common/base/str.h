@@ -28,6 +28,8 @@ struct str str_trim(struct str s);                    /* ASCII white space */
 struct str str_split(struct str *rest, char sep);     /* the part before sep; *rest goes on behind it, or {NULL,0} at the end */
 bool str_to_i64(struct str s, int64_t *ret_v);        /* whole slice, optional '-', digits; false on overflow or anything else */
 bool str_is_utf8(struct str s);                       /* well formed, no NUL, no surrogates */
+/* The sequence at s.p (s.n ≥ 1): returns its length 1 to 4 with *ret_ok; of a broken one, the maximal subpart that U+FFFD replaces. */
+size_t str_utf8_step(struct str s, bool *ret_ok);
 size_t str_utf8_len(struct str s);                    /* code points of well-formed text */
 bool str_percent_decode(char *to, struct str s, bool plus_is_space, size_t *ret_n); /* false: bad escape or NUL */
 uint64_t str_hash(struct str s, uint64_t seed);       /* for tables; not for secrets */

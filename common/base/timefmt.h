@@ -14,11 +14,11 @@
 #define DATE_TEXT 10
 
 bool time_parse(struct str s, int64_t *ret_us);        /* RFC 3339, offset required, years 1 to 9999; leap second 60 refused */
-size_t time_text(int64_t us, char to[TIME_TEXT + 1]);  /* always UTC with Z; fraction left out when zero; returns length */
+size_t time_text(int64_t us, char to[TIME_TEXT + 1]);  /* always UTC with Z; fraction left out when zero; clamped to years 1 to 9999; returns length */
 bool date_parse(struct str s, int32_t *ret_day);
 void date_text(int32_t day, char to[DATE_TEXT + 1]);
 void date_split(int32_t day, int *ret_y, int *ret_m, int *ret_d);
-int32_t date_join(int y, int m, int d);                /* proleptic Gregorian */
+int32_t date_join(int y, int m, int d);                /* proleptic Gregorian; month 13 is January of the next year, day 0 the last of the month before */
 size_t time_http(int64_t us, char to[30]);             /* IMF-fixdate */
 
 int64_t clock_real_us(void);  /* CLOCK_REALTIME */
