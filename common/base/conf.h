@@ -37,6 +37,10 @@ struct conf_row {
 	{.name = (name_), .type = CONF_T_INT, .offset = offsetof(type_, member), .value = (value_), .min = (min_), .max = (max_), .help = (help_)}
 #define CONF_BOOL(name_, type_, member, value_, help_) \
 	{.name = (name_), .type = CONF_T_BOOL, .offset = offsetof(type_, member), .value = (value_), .help = (help_)}
+#define CONF_REQUIRED_STR(name_, type_, member, help_) \
+	{.name = (name_), .type = CONF_T_STR, .offset = offsetof(type_, member), .flags = CONF_REQUIRED, .help = (help_)}
+#define CONF_REQUIRED_SECRET(name_, type_, member, help_) \
+	{.name = (name_), .type = CONF_T_STR, .offset = offsetof(type_, member), .flags = CONF_SECRET | CONF_REQUIRED, .help = (help_)}
 #define CONF_END {.name = NULL}
 
 struct conf_pair {
@@ -45,7 +49,9 @@ struct conf_pair {
 };
 
 /* Fills `to` from defaults, pairs and the environment; several tables may share one set of pairs (`known`: all rows of all tables).
- * Text lives in the arena. ERR_INVALID: every problem is appended to `problems`, a line each ("BATCH_PROCESSOR_INTERVAL: …"). */
+ * Keys that `rows` do not know are passed over: the caller has all tables and reports them by conf_knows. NAME and NAME_FILE together,
+ * a key twice, a number out of bounds, text that is not UTF-8, and an empty required value are problems; an empty variable is set.
+ * Booleans: true false yes no on off 1 0. Text lives in the arena and is never NULL. ERR_INVALID: every problem is appended to `problems`, a line each ("BATCH_PROCESSOR_INTERVAL: …"). */
 MUST_CHECK enum err conf_load(const struct conf_row *rows, void *to, const struct conf_pair *pairs, size_t n, struct arena *arena,
 			      struct buf *problems);
 bool conf_knows(const struct conf_row *rows, struct str key); /* is the YAML key one of the table's */
