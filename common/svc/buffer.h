@@ -24,6 +24,8 @@ struct buffer_io {
 /* ---- a stored record ---- */
 struct buffer_record {
 	bool deleted, urgent;
+	bool creation;    /* the row's first version, not changed since: so its children have no rows either */
+	bool blind;       /* written without a look at the table, which was away: the worker parks it if a living row is there */
 	enum codec codec;
 	int64_t version;  /* µs */
 	int64_t first_ms; /* first unsynced */
@@ -40,10 +42,16 @@ struct buffer_put; /* in an arena */
 struct buffer_put *buffer_put_new(struct arena *arena, struct uuid school, const uint8_t tag[8]) NEVER_NULL;
 void buffer_put_idem(struct buffer_put *p, struct str key, int64_t ttl_s, struct str result);
 #define BUFFER_ANY INT64_C(-1) /* expectation: whatever is there */
-/* expect: version, 0: no live record, BUFFER_ANY; floor: version of the row read from the database, 0: none. Scopes come from the descriptor. */
-void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *row, bool deleted, bool urgent, int64_t expect, int64_t floor,
-		    enum codec codec);
+struct put_options {
+	int64_t expect; /* version; 0: no live record; BUFFER_ANY */
+	int64_t floor;  /* version of the row that was read from the database, 0: none */
+	enum codec codec;
+	bool urgent, creation, blind;
+};
+/* A row with deleted_at is a tombstone. Scopes come from the descriptor. */
+void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *row, struct put_options options);
 void buffer_put_event(struct buffer_put *p, const char *domain, struct str envelope);
+struct redis_args buffer_put_args(struct buffer_put *p); /* what put.lua gets, for benchmarks and tests */
 enum put_outcome { PUT_OK, PUT_SAME, PUT_REPLAY, PUT_CONFLICT, PUT_REFUSED };
 struct put_result {
 	enum put_outcome outcome;
