@@ -16,6 +16,7 @@
 
 struct service;
 struct daemon;
+struct route_entry;
 struct change;
 
 struct upload { /* a file of a multipart body, already staged in the storage port */
@@ -29,7 +30,9 @@ struct req {
 	struct daemon *daemon;
 	struct http_exchange *x;
 	struct arena *arena;
-	const struct route *route;
+	const struct route *route; /* NULL: the path or method is no route's */
+	struct route_entry *entry; /* the route in the daemon's router: full path, metrics */
+	size_t n_params;
 	struct uuid params[4];     /* the path's {…_id}, in order */
 	struct str param_text[4];  /* the same as text, and those that are no id */
 	int64_t now_us;            /* real time of the request: one value for everything it writes */
@@ -51,12 +54,19 @@ struct req {
 	int64_t version;           /* of the resource, for the ETag; 0: weak hash of the body, -1: no ETag */
 	enum sync_state sync;
 	bool database_only;        /* the buffer was away */
-	bool answered;             /* a ROUTE_STREAM handler has sent it */
+	bool answered;             /* a ROUTE_STREAM handler has begun it with http_answer_begin; the kit ends it */
+	bool replayed;             /* idem_begin has filled in the stored answer of an earlier call */
+	const char *content_type;  /* of body; NULL: application/json */
+	const char *durability;    /* in `sync`; NULL: the buffer's verified mode, "database" when done or database_only */
+	int64_t due_us;            /* in `sync`: real time until which the row is in the database; 0: left out */
+	size_t kept_headers;       /* bytes of `headers` that an error answer keeps: those of the filters */
 
 	/* the failure */
 	const char *detail, *code; /* code overrides err_code(): "class_has_students" */
 	const char *fail_file;
 	int fail_line;
+	unsigned allowed;          /* ERR_METHOD: bits 1 << enum http_method, for Allow */
+	enum err early;            /* found when the header block was complete; told after authentication */
 	int64_t retry_after_s;
 	struct problems problems;
 
@@ -87,6 +97,11 @@ void req_json_end(struct req *req);                         /* } */
 void req_header(struct req *req, const char *name, const char *fmt, ...) PRINTF(3, 4);
 /* Sends a stored file with Content-Disposition (inline or attachment), nosniff, and Range. */
 SUSPENDS enum err req_send_file(struct req *req, struct str storage_key, struct str file_name, struct str content_type, bool inline_view);
+
+/* A path parameter by name; aborts when the route has no such parameter. */
+struct uuid req_param(const struct req *req, const char *name);
+struct str req_param_text(const struct req *req, const char *name);
+bool req_is_write(const struct req *req); /* neither GET nor HEAD */
 
 struct page {
 	int64_t number, size, offset; /* number from 1 */

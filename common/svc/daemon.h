@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The running daemon, for the files of common/svc alone: services use the accessors of service.h.
+ *
+ * Life: daemon_load (configuration, tables) → daemon_open (connects in the background, listens) → loop_run → daemon_close. Opened top down, closed
+ * bottom up, and closing copes with whatever was never opened.
+ */
+#ifndef S24_SVC_DAEMON_H
+#define S24_SVC_DAEMON_H
+
+#include "io/http.h"
+#include "svc/router.h"
+#include "svc/service.h"
+#include "svc/settings.h"
+
+enum daemon_state { DAEMON_STARTING, DAEMON_SERVING, DAEMON_DRAINING };
+
+#define DAEMON_RELOADS_MAX 4
+
+struct daemon {
+	const struct service *service;
+	struct settings settings;
+	void *conf;            /* the service's own settings */
+	const char *conf_path; /* --config; NULL */
+	struct arena *arena;   /* lives as long as the daemon */
+	void *state_of_service;
+
+	struct loop *loop;
+	struct work_pool *work;
+	struct storage *storage;
+	struct http_client *http;
+	struct pg *pg;
+	struct redis *buffer, *cache;
+
+	struct router *router, *admin_router;
+	struct http_server *server, *admin_server;
+
+	void *authn;  /* authn.c */
+	void *engine; /* the entity engine's, if it keeps anything */
+
+	enum daemon_state state;
+	bool drained;
+	struct timer drain_timer, hard_timer;
+	struct fiber *watch; /* looks at the buffer's durability */
+	struct listen_state *listens;
+	bool durability_known, durability_seen;
+	enum durability durability; /* what the worker has verified */
+
+	uint8_t boot[8];    /* request ids: this process … */
+	uint64_t n_requests; /* … and this one */
+	size_t live;         /* requests between head and done */
+	uint64_t failures[16]; /* by answer class, for /debug */
+	int64_t started_us;
+	struct str openapi; /* made at its first request */
+
+	void (*reload[DAEMON_RELOADS_MAX])(struct daemon *d);
+	size_t n_reload;
+};
+
+/* Configuration from file and environment, tables checked; nothing is opened. Problems are appended, a line each. ERR_INVALID. */
+MUST_CHECK enum err daemon_load(struct daemon *d, const struct service *service, const char *conf_path, struct buf *problems);
+MUST_CHECK enum err daemon_open(struct daemon *d); /* what failed has been logged */
+void daemon_run(struct daemon *d);                 /* until drained */
+void daemon_drain(struct daemon *d);               /* what SIGTERM does */
+void daemon_close(struct daemon *d);
+void daemon_on_reload(struct daemon *d, void (*fn)(struct daemon *d)); /* SIGHUP: keys, levels */
+const struct settings *daemon_settings(const struct daemon *d);
+/* "aof": what the buffer was last seen to guarantee; what is configured until it was seen. */
+const char *daemon_durability(const struct daemon *d);
+
+#endif
