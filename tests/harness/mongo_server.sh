@@ -132,7 +132,9 @@ mongo_cluster() { # DIR, where the data does not exist yet
 	install -m 600 -o "$(mongo_chroot '' id -u postgres)" "$dir/password" "$dir/pwfile"
 	mongo_chroot "$dir" chroot --userspec=postgres:postgres / "$MONGO_PG_BIN/initdb" -D /srv/pg -U s24 -E UTF8 --no-sync \
 		--auth=scram-sha-256 --pwfile=/srv/pwfile || return 1
-	rm -f "$dir/pwfile"
+	# DocumentDB makes indexes over connections of its own to localhost: this is their password.
+	echo "*:*:*:s24:$(cat "$dir/password")" >"$dir/pwfile"
+	mv "$dir/pwfile" "$dir/pgpass"
 	cat >>"$dir/pg/postgresql.conf" <<-'CONF'
 		shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'
 		cron.database_name = 'postgres'
@@ -143,7 +145,7 @@ mongo_cluster() { # DIR, where the data does not exist yet
 }
 
 mongo_start_pg() { # DIR PORT
-	mongo_chroot "$1" chroot --userspec=postgres:postgres / "$MONGO_PG_BIN/postgres" -D /srv/pg -p "$2" >>"$1/postgres.log" 2>&1 \
+	mongo_chroot "$1" chroot --userspec=postgres:postgres / env PGPASSFILE=/srv/pgpass "$MONGO_PG_BIN/postgres" -D /srv/pg -p "$2" >>"$1/postgres.log" 2>&1 \
 		</dev/null 9>&- &
 	mongo_wait_port "$2" $! 30 || return 1
 	head -n 1 "$1/pg/postmaster.pid" >"$1/postgres.pid" # $! is the shell around it
