@@ -20,7 +20,8 @@ MUST_CHECK enum err fiber_spawn(struct loop *loop, const char *label, fiber_fn f
 MUST_CHECK enum err fiber_run(struct loop *loop, const char *label, fiber_fn fn, void *arg);
 bool fiber_active(void); /* is the caller on a fiber */
 struct fiber *fiber_self(void);
-void fiber_cancel(struct fiber *fiber); /* its waits return ERR_CANCELLED from now on */
+void fiber_cancel(struct fiber *fiber); /* its waits return ERR_CANCELLED from now on; only while it is known to live */
+bool fiber_is_cancelled(void);          /* the running one: for long loops that never wait */
 void fiber_label(const char *label);    /* what /debug/fibers shows; the text must outlive the fiber */
 
 struct fiber_stats {

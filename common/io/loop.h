@@ -12,10 +12,11 @@
 struct event_base;
 struct loop;
 
-struct loop *loop_new(void);
-struct loop *loop_free(struct loop *loop);
-void loop_run(struct loop *loop);  /* until loop_stop */
+struct loop *loop_new(void);                   /* SIGPIPE is ignored from now on: a lost peer is an error code */
+struct loop *loop_free(struct loop *loop);     /* runs what was posted and not yet run */
+void loop_run(struct loop *loop);              /* until loop_stop */
 void loop_stop(struct loop *loop);
+void loop_turn(struct loop *loop, int64_t most_us); /* one turn by hand, sleeping at most so long in real time: tests, draining */
 struct event_base *loop_base(struct loop *loop); /* for common/io only */
 
 /* Cached once a turn. Monotonic for deadlines, real for timestamps. Tests move both with loop_clock_set. */
@@ -32,6 +33,7 @@ struct timer {
 	size_t slot; /* in the loop's heap; 0: not running */
 };
 void timer_set(struct timer *t, struct loop *loop, int64_t after_us, void (*fn)(void *), void *ctx);
+void timer_set_at(struct timer *t, struct loop *loop, int64_t at_us, void (*fn)(void *), void *ctx); /* of the monotonic clock */
 void timer_stop(struct timer *t);
 
 /* Runs fn at the end of this turn, before the loop sleeps: commands of one turn leave in one write. */
@@ -42,6 +44,7 @@ struct deferred {
 	bool queued;
 };
 void loop_defer(struct loop *loop, struct deferred *d);
+void loop_undefer(struct loop *loop, struct deferred *d); /* before its storage dies; nothing happens when it is not queued */
 
 /* From any thread: fn(ctx) runs on the loop's thread, soon. */
 void loop_post(struct loop *loop, void (*fn)(void *ctx), void *ctx);
