@@ -38,6 +38,7 @@ struct pg_param {
 #define PG_TEXT(x) ((struct pg_param){.type = PG_T_TEXT, .s = (x)})
 #define PG_INT4(x) ((struct pg_param){.type = PG_T_INT4, .i = (x)})
 #define PG_INT8(x) ((struct pg_param){.type = PG_T_INT8, .i = (x)})
+#define PG_FLOAT8(x) ((struct pg_param){.type = PG_T_FLOAT8, .d = (x)})
 #define PG_BOOL(x) ((struct pg_param){.type = PG_T_BOOL, .b = (x)})
 #define PG_TIME(x) ((struct pg_param){.type = PG_T_TIME, .i = (x)})   /* µs since 1970 */
 #define PG_DATE(x) ((struct pg_param){.type = PG_T_DATE, .i = (x)})   /* days since 1970 */
@@ -45,6 +46,7 @@ struct pg_param {
 #define PG_BYTEA(x) ((struct pg_param){.type = PG_T_BYTEA, .s = (x)})
 #define PG_UUIDS(x) ((struct pg_param){.type = PG_T_UUIDS, .list = (x)})
 #define PG_TEXTS(x) ((struct pg_param){.type = PG_T_TEXTS, .list = (x)})
+#define PG_INTS(x) ((struct pg_param){.type = PG_T_INTS, .list = (x)})   /* of int64_t */
 #define PG_NULL(type_) ((struct pg_param){.type = (type_), .null = true})
 /* Null instead of an empty slice or nil id: optional filters. */
 #define PG_TEXT_OR_NULL(x) ((struct pg_param){.type = PG_T_TEXT, .s = (x), .null = (x).n == 0})
@@ -74,7 +76,8 @@ struct pg_scope {
 struct pg_conf {
 	const char *url;         /* postgres://… or key=value */
 	unsigned connections;    /* most; opened on demand, one kept */
-	int64_t connect_ms, statement_ms, lock_ms; /* 3000, 5000, 2000 */
+	int64_t connect_ms, statement_ms, lock_ms; /* 3000, 5000, 2000; 0: these */
+	unsigned pipeline;       /* single statements on their way on one connection at a time; 0: 16 */
 };
 struct pg;
 MUST_CHECK enum err pg_open(struct loop *loop, const struct pg_conf *conf, struct pg **ret);

@@ -1,0 +1,2 @@
+-- utility; params: none; result: none.
+ROLLBACK
