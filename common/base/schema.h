@@ -75,13 +75,18 @@ struct field {
 	enum field_type type;
 	size_t offset;
 	unsigned flags;
-	int64_t min, max;   /* INT, DECIMAL, MONEY: value; TEXT, TEXTS, JSON: characters (JSON bytes); max 0: the type's bound below */
-	size_t max_items;   /* arrays; 0: 5000 */
+	/* INT, INTS, DECIMAL, MONEY, FLOAT: the value (hundredths count as they are stored), both 0: any; TEXT, TEXTS: characters (code
+	 * points, after trimming); JSON: bytes. max 0: the type's bound below. */
+	int64_t min, max;
+	size_t max_items;   /* arrays; 0: 5000. JSON: of an array, when given */
 	struct enum_names names;
 	const struct schema *sub;
 	unsigned since;     /* layout version that added it; 0 and 1 are the same */
 	unsigned roles;     /* who may see it in JSON out: bits of enum role (svc/auth.h); 0: everybody who gets the object */
-	int64_t fallback;   /* value in records of older layouts, when not null: INT, BOOL, ENUM */
+	/* Value in records of older layouts: types that are whole numbers inside. A REQUIRED field gets it always, another when it is not
+	 * 0; a REQUIRED TEXT gets "", a REQUIRED array is empty. */
+	int64_t fallback;
+	size_t name_n;      /* length of the name; the macros fill it in, 0 in a table made by hand means strlen */
 };
 
 #define SCHEMA_TEXT_MAX 10000
@@ -137,7 +142,8 @@ struct schema {
 #define SCHEMA_MEMBER_(T, kind, ...) FIELD_C_##kind SCHEMA_FIRST_(__VA_ARGS__, 0);
 #define SCHEMA_BIT_(T, kind, ...) SCHEMA_BIT_OF_(T, SCHEMA_FIRST_(__VA_ARGS__, 0)),
 #define SCHEMA_ROW_(T, kind, ...) \
-	{.name = SCHEMA_TEXT_(__VA_ARGS__, 0), .offset = offsetof(struct T, SCHEMA_FIRST_(__VA_ARGS__, 0)), SCHEMA_REST_(__VA_ARGS__, .type = FIELD_##kind)},
+	{.name = SCHEMA_TEXT_(__VA_ARGS__, 0), .name_n = sizeof(SCHEMA_TEXT_(__VA_ARGS__, 0)) - 1, \
+	 .offset = offsetof(struct T, SCHEMA_FIRST_(__VA_ARGS__, 0)), SCHEMA_REST_(__VA_ARGS__, .type = FIELD_##kind)},
 
 #define SCHEMA_STRUCT(T, LIST)                                                                     \
 	struct T {                                                                                 \
@@ -171,6 +177,10 @@ struct schema {
 #define FIELD_PUT(ptr, T, name_, value) ((ptr)->name_ = (value), (void)FIELD_MARK(ptr, T, name_))
 
 const struct field *schema_find(const struct schema *s, struct str name); /* by JSON name; NULL: none */
+static inline struct str field_name(const struct field *f)
+{
+	return (struct str){f->name, f->name_n != 0 ? f->name_n : strlen(f->name)};
+}
 static inline const char *field_column(const struct field *f)
 {
 	return f->column ? f->column : f->name;
@@ -190,50 +200,58 @@ struct problems {
 	size_t n;
 };
 
+/* Copies pointer and message into p->arena; `code` is a literal. Past the fiftieth it does nothing. */
 void problem_add(struct problems *p, const char *pointer, const char *code, const char *message);
 
 /* ---- JSON in (json_in.c): one pass, no tree ---------------------------------------------------------------------------------
  * Fills `to` (zeroed first, head too). Text without escapes points into `body`, which must live as long as the arena; the rest is
  * copied. Unknown members are skipped but must be well formed. Text must be UTF-8 without U+0000; numbers for INT must be whole.
- * OK; ERR_MALFORMED: not JSON, too deep, or not an object; ERR_INVALID: problems has every field that is wrong. */
+ * Values are judged in the order of the body, then what an object lacks. A member that the table knows may come once; names that
+ * it does not know are not compared with each other. Problems are added behind those that are there already.
+ * OK; ERR_MALFORMED: not JSON, too deep, or not an object: then one problem (`json` or `depth`) says where; ERR_INVALID: problems
+ * has every field that is wrong. What `to` holds after an error is unspecified. */
 MUST_CHECK enum err json_decode(const struct schema *s, struct str body, struct arena *arena, void *to, struct problems *problems);
 /* Pairs of text (query string, multipart fields) by the same table: "true"/"false", decimal digits; arrays by repetition,
- * or as the JSON text of an array. */
+ * or as the JSON text of an array. "" for a field that is not TEXT means absent. Never ERR_MALFORMED. Values must live as long
+ * as the arena. */
 struct form_pair {
 	struct str name, value;
 };
 MUST_CHECK enum err form_decode(const struct schema *s, const struct form_pair *pairs, size_t n, struct arena *arena, void *to,
 				struct problems *problems);
-/* Is it one well-formed JSON value, depth ≤ 32? The jansson-free check for FIELD_JSON and stored documents. */
+/* Is it one well-formed JSON value, depth ≤ 32, without U+0000 and lone surrogates (PostgreSQL's jsonb takes neither)? */
 bool json_is_valid(struct str text);
-/* A member of a JSON object's text, unparsed: "{"a":1}", "a" → "1". False: no object or no such member. */
+/* A member of a JSON object's text, unparsed: "{"a":1}", "a" → "1". False: no well-formed object or no such member; the last counts. */
 bool json_member(struct str object, const char *name, struct str *ret_value);
-/* Walks an array's text: sets *rest first to the array, then call until false. */
+/* Walks an array's text: set *rest first to the array, then call until false. *rest is {NULL, 0} behind a malformed element. */
 bool json_next(struct str *rest, struct str *ret_value);
 
 /* ---- JSON out (json_out.c) ----------------------------------------------------------------------------------------------- */
 
 /* One object of the fields in table order; `role` is one bit of enum role, 0: fields without roles only. For rows, id, created_at
- * and updated_at come first. */
+ * and updated_at come first (a time of 0 is null). FIELD_JSON is copied as it is; a FLOAT that is no number is null. */
 void json_encode(const struct schema *s, const void *from, unsigned role, struct buf *out);
 void json_encode_list(const struct schema *s, const struct list *list, unsigned role, struct buf *out);
 /* The members without the braces, so that a caller can add more: returns how many were written. */
 size_t json_encode_members(const struct schema *s, const void *from, unsigned role, struct buf *out);
 
 /* ---- packed records (pack.c): write-path.md 3 ----------------------------------------------------------------------------
- * For rows only. created_at, updated_at, deleted_at, a null bit per field, then the fields by position: UUID 16 bytes, integers
- * zigzag LEB128, TIME 8 bytes, TEXT and JSON with length, arrays with count. Id, school and version are not in it: the buffer's
- * header and key have them. */
+ * For rows only. created_at (8 bytes), updated_at - created_at and deleted_at (zigzag LEB128), a bit per field (1: there is a
+ * value), then the values by position: UUID 16 bytes, INT, DECIMAL, MONEY, DATE zigzag LEB128, ENUM its index and every length and
+ * count LEB128, BOOL a byte, TIME and FLOAT 8 bytes; little-endian; an element of a LIST is its bits and values. Id, school and
+ * version are not in it: the buffer's header and key have them. */
 void row_pack(const struct schema *s, const void *row, struct buf *out);
 /* Reads a record of `layout` (≤ s->layout; newer is the caller's to refuse); fields added later get their fallback or are null.
- * Text points into `bytes`. ERR_CORRUPT: any length or value that does not fit; never reads outside. */
+ * Text points into `bytes`. Id, school and version of `row` are kept, all else is overwritten. ERR_CORRUPT: any length or value
+ * that does not fit, or bytes left over; never reads outside, allocates at most the bytes times the size of a list's element. */
 MUST_CHECK enum err row_unpack(const struct schema *s, unsigned layout, struct str bytes, struct arena *arena, void *row);
-/* Same values in every field? For tests and for "nothing changed". */
+/* Same values in every field? For tests and for "nothing changed". The head (id, times, version) is not compared. */
 bool row_equal(const struct schema *s, const void *a, const void *b);
-/* Copies a row, deep when arena is another one than the row's. */
+/* Copies a row (or a body) with all that it points to. */
 void *row_dup(const struct schema *s, const void *row, struct arena *arena) NEVER_NULL;
 /* Takes over every field that `in` gives (set or null) and the row's table has under the same name, unless SERVER or NATURAL.
- * The merge of a PUT body into a row. Returns true if anything changed. */
+ * The merge of a PUT body into a row. Returns true if anything changed. Values are not copied deep. Left alone: a null for a field
+ * that the row REQUIREs, and fields whose types differ (the handler converts those). */
 bool row_merge(const struct schema *s, void *row, const struct schema *in_schema, const void *in);
 
 #endif

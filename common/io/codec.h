@@ -14,7 +14,7 @@ enum codec { CODEC_RAW, CODEC_SNAPPY, CODEC_LZ4, CODEC_ZSTD, CODEC_COUNT };
 
 bool codec_parse(const char *name, enum codec *ret);
 const char *codec_name(enum codec c);
-/* Appends the envelope of `bytes`; returns the codec that was used (CODEC_RAW when the other would not be smaller). */
+/* Appends the envelope of `bytes` (at most CODEC_SIZE_MAX: more could not be opened again); returns the codec that was used (CODEC_RAW when the other would not be smaller). */
 enum codec codec_seal(enum codec codec, uint8_t layout, struct str bytes, struct buf *out);
 /* Checks and unpacks. ERR_CORRUPT: checksum, size, codec or dictionary unknown. Bytes are in the arena or point into `sealed`. */
 MUST_CHECK enum err codec_open(enum codec codec, struct str sealed, struct arena *arena, uint8_t *ret_layout, struct str *ret_bytes);
