@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemons: which exist in this checkout, and what each may touch in the two Redis instances (security.md 5.4)."""
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from .base import ROOT, StackError
+
+# The order gives the ports; a daemon that does not exist yet keeps its place.
+NAMES = ("auth", "dashboard", "quiz", "homework", "attendance", "fee", "inventory", "busroute", "calendar", "report")
+
+
+def existing(root: pathlib.Path = ROOT) -> list[str]:
+    """Daemons whose folder is in the checkout."""
+    return [name for name in NAMES if (root / "services" / name / "CMakeLists.txt").exists()]
+
+
+def ask(binary: pathlib.Path, option: str) -> str:
+    """What a daemon prints about itself: --print-routes, --print-entities."""
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
+    result = subprocess.run([str(binary), option], capture_output=True, text=True, timeout=30, check=False, env=environment)
+    if result.returncode != 0:
+        raise StackError(f"{binary.name} {option} failed ({result.returncode}): {result.stderr.strip()}")
+    return result.stdout
+
+
+def buffered_entities(binary: pathlib.Path) -> list[str]:
+    """--print-entities prints a line for each entity, its name first and its write mode (buffered, append, through) among the columns."""
+    names = []
+    for line in ask(binary, "--print-entities").splitlines():
+        columns = line.split("\t")
+        if len(columns) >= 2 and columns[0] and not line.startswith("#") and "through" not in [column.lower() for column in columns]:
+            names.append(columns[0])
+    return names
+
+
+# Commands, by what they are for. Nobody but the operator has KEYS, SCAN, FLUSH*, CONFIG, DEBUG, SCRIPT FLUSH or ACL; keys that a script
+# touches are checked against the caller's own patterns.
+CONNECTION = "+@connection +ping +time +command|count"
+SCRIPTS = "+evalsha +script|load +script|exists"
+READ = "+get +mget +getrange +exists +strlen +hget +hmget +hkeys +hlen +hgetall +smembers +sismember +scard +zscore +zcard +zcount +zrange +zrangebyscore +ttl +pttl"
+WRITE = "+set +setex +setrange +del +unlink +incr +incrby +expire +pexpire +hset +hdel +hincrby +sadd +srem +zadd +zrem +zincrby"
+STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
+PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
+
+
+def user(name: str, password: str, *rules: str) -> str:
+    """One line of an ACL file. The password stands there as its hash."""
+    return f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} resetkeys resetchannels -@all {' '.join(rules)}"
+
+
+def operator(password: str) -> str:
+    return f"user operator on #{hashlib.sha256(password.encode()).hexdigest()} ~* &* +@all"
+
+
+def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str]]) -> str:
+    """The buffer's users. `passwords`: operator, worker and the daemons; `entities`: the buffered entities of each daemon."""
+    lines = ["user default off resetpass", operator(passwords["operator"])]
+    for name, own in entities.items():
+        keys = [pattern for entity in own
+                for pattern in (f"~write_buffer:{entity}:*", f"~meta:write_buffer:{entity}:*", f"~wb:*:{entity}", f"~wb:scope:{entity}:*")]
+        keys += ["~wb:hlc", f"~idem:{name}:*", f"~rate:{name}:*", f"~events:{name}", "%R~events:*", "%R~wb:durability", "%R~wb:paused"]
+        keys.append("~session:*" if name == "auth" else "%R~session:*")
+        # A daemon hears every domain's events and the directory's changes, and tells of its own. Redis does not tell the two apart.
+        channels = [f"&{other}:*" for other in NAMES] + ["&hint:*", "&directory:*", "&session:*", "&user:*"]
+        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+info"))
+    # The worker drains every entity, relays outboxes, verifies the durability settings, and samples keys to prove the invariant.
+    lines.append(user("worker", passwords["worker"], "~write_buffer:*", "~meta:write_buffer:*", "~wb:*", "~events:*", "%R~session:*", "~idem:worker:*", "&*",
+                      CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+config|get", "+info", "+scan", "+memory|usage"))
+    return "\n".join(lines) + "\n"
+
+
+def cache_acl(passwords: Mapping[str, str], names: Sequence[str]) -> str:
+    """The cache's users: each daemon its own namespace, the directory's keys written by auth and read by all."""
+    lines = ["user default off resetpass", operator(passwords["operator"])]
+    for name in names:
+        keys = [f"~cache:*:{name}:*", f"~rate:{name}:*", "~directory:*" if name == "auth" else "%R~directory:*"]
+        channels = ["&cache:*", "&directory:*"] + [f"&{other}:*" for other in NAMES]
+        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
+    lines.append(user("worker", passwords["worker"], "~cache:*", "%R~directory:*", "&cache:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
+    return "\n".join(lines) + "\n"
