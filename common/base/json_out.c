@@ -314,6 +314,27 @@ static void put_object(const struct schema *s, const void *from, unsigned role, 
 	buf_putc(out, '}');
 }
 
+void json_encode_some(const struct schema *s, const void *from, uint64_t mask, struct buf *out)
+{
+	const struct fields *head = from;
+	char separator = '{';
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct field *f = &s->fields[i];
+
+		if ((head->set & mask) >> i & 1 && (f->flags & HIDDEN) == 0) {
+			buf_putc(out, separator);
+			separator = ',';
+			buf_put_json(out, field_name(f));
+			buf_putc(out, ':');
+			put_value(out, f, (const char *)from + f->offset, ~0u);
+		}
+	}
+	if (separator == '{')
+		buf_putc(out, '{');
+	buf_putc(out, '}');
+}
+
 void json_encode(const struct schema *s, const void *from, unsigned role, struct buf *out)
 {
 	IGNORE(buf_room(out, size_guess(s, from)) == NULL); /* one growth before the writers look */

@@ -86,6 +86,11 @@ static bool value_equal(const struct field *f, const void *a, const void *b)
 	return memcmp(a, b, scalar_size(f->type)) == 0;
 }
 
+bool field_equal(const struct field *f, const void *a, const void *b)
+{
+	return value_equal(f, member(f, a), member(f, b));
+}
+
 bool row_equal(const struct schema *s, const void *a, const void *b)
 {
 	const struct fields *head = a, *other = b;
@@ -204,4 +209,25 @@ bool row_merge(const struct schema *s, void *row, const struct schema *in_schema
 		}
 	}
 	return changed;
+}
+
+void schema_project(const struct schema *s, void *to, const struct schema *from_schema, const void *from)
+{
+	const struct fields *given = from;
+	struct fields *head = to;
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct field *f = &s->fields[i], *source = schema_find(from_schema, field_name(f));
+
+		if (source != NULL && source->type == f->type && (given->set >> (source - from_schema->fields) & 1) != 0) {
+			memcpy((char *)to + f->offset, member(source, from), scalar_size(f->type));
+			head->set |= UINT64_C(1) << i;
+		} else if (source == NULL && from_schema->row && f->type == FIELD_UUID && str_is(field_name(f), "id")) {
+			memcpy((char *)to + f->offset, &((const struct row *)from)->id, sizeof(struct uuid));
+			head->set |= UINT64_C(1) << i;
+		} else if (source == NULL && from_schema->row && f->type == FIELD_TIME && str_is(field_name(f), "created_at")) {
+			memcpy((char *)to + f->offset, &((const struct row *)from)->created_at, sizeof(int64_t));
+			head->set |= UINT64_C(1) << i;
+		}
+	}
 }

@@ -235,6 +235,9 @@ void json_encode_list(const struct schema *s, const struct list *list, unsigned 
 /* The members without the braces, so that a caller can add more: returns how many were written. */
 size_t json_encode_members(const struct schema *s, const void *from, unsigned role, struct buf *out);
 
+/* One object of the fields in the mask that are set, hidden ones apart: audit records and events. No head of a row. */
+void json_encode_some(const struct schema *s, const void *from, uint64_t mask, struct buf *out);
+
 /* ---- packed records (pack.c): write-path.md 3 ----------------------------------------------------------------------------
  * For rows only. created_at (8 bytes), updated_at - created_at and deleted_at (zigzag LEB128), a bit per field (1: there is a
  * value), then the values by position: UUID 16 bytes, INT, DECIMAL, MONEY, DATE zigzag LEB128, ENUM its index and every length and
@@ -247,6 +250,10 @@ void row_pack(const struct schema *s, const void *row, struct buf *out);
 MUST_CHECK enum err row_unpack(const struct schema *s, unsigned layout, struct str bytes, struct arena *arena, void *row);
 /* Same values in every field? For tests and for "nothing changed". The head (id, times, version) is not compared. */
 bool row_equal(const struct schema *s, const void *a, const void *b);
+/* One field of two structs, both set: the same value? */
+bool field_equal(const struct field *f, const void *a, const void *b);
+/* Fills a zeroed struct of `s` with the set fields of the same name and type in `from`; a UUID `id` comes from a row's head. Not deep. */
+void schema_project(const struct schema *s, void *to, const struct schema *from_schema, const void *from);
 /* Copies a row (or a body) with all that it points to. */
 void *row_dup(const struct schema *s, const void *row, struct arena *arena) NEVER_NULL;
 /* Takes over every field that `in` gives (set or null) and the row's table has under the same name, unless SERVER or NATURAL.

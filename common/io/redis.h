@@ -57,6 +57,9 @@ struct redis_op;
 struct redis_op *redis_start(struct redis *r, struct redis_args args);
 SUSPENDS MUST_CHECK enum err redis_finish(struct redis_op *op, struct arena *arena, struct deadline d, struct redis_reply *ret);
 
+/* Sent, and its answer ignored: messages that a lost one does not hurt (PUBLISH). Dropped when the connection is away. */
+void redis_post(struct redis *r, struct redis_args args);
+
 /* A Lua script embedded at build time; EVALSHA, loaded again on NOSCRIPT. `keys` are only passed where the script uses them. */
 struct redis_script {
 	const char *name, *text;

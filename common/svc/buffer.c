@@ -169,7 +169,7 @@ void buffer_put_idem(struct buffer_put *p, struct str key, int64_t ttl_s, struct
 
 /* ---- scopes: "class_id", "date+class_id", "student_ids[]" → "class_id:<uuid>" ---- */
 
-static bool field_text(const struct field *f, const void *row, struct buf *out)
+bool buffer_field_text(const struct field *f, const void *row, struct buf *out)
 {
 	const char *p = (const char *)row + f->offset;
 	char date[DATE_TEXT + 1];
@@ -247,7 +247,7 @@ static void scope_columns(struct buffer_put *p, struct args *to, const struct en
 		name = str_split(&rest, '+');
 		f = schema_find(e->schema, name);
 		buf_putc(&b, ':');
-		if (!field_is_set(e->schema, f, row) || !field_text(f, row, &b))
+		if (!field_is_set(e->schema, f, row) || !buffer_field_text(f, row, &b))
 			return;
 	}
 	if (b.n < 256) /* the script's bound; ids and dates never reach it */
@@ -358,7 +358,7 @@ enum err buffer_put_send(const struct buffer_io *io, struct buffer_put *p, struc
 			e = put_reply(&reply, ret);
 			/* A conflict behind an unknown outcome may be with ourselves: nobody can tell (write-path.md 2). */
 			if (e == OK && unknown && ret->outcome == PUT_CONFLICT)
-				return ERR_UNCERTAIN;
+				ret->outcome = PUT_UNKNOWN;
 			return e;
 		}
 		if (e == ERR_UNCERTAIN || e == ERR_TIMEOUT)

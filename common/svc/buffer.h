@@ -52,7 +52,8 @@ struct put_options {
 void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *row, struct put_options options);
 void buffer_put_event(struct buffer_put *p, const char *domain, struct str envelope);
 struct redis_args buffer_put_args(struct buffer_put *p); /* what put.lua gets, for benchmarks and tests */
-enum put_outcome { PUT_OK, PUT_SAME, PUT_REPLAY, PUT_CONFLICT, PUT_REFUSED };
+enum put_outcome { PUT_OK, PUT_SAME, PUT_REPLAY, PUT_CONFLICT, PUT_REFUSED,
+		   PUT_UNKNOWN /* a conflict behind a lost answer: perhaps with ourselves, nobody can tell */ };
 struct put_result {
 	enum put_outcome outcome;
 	int64_t version;    /* OK, SAME; CONFLICT: the current one */
@@ -93,6 +94,8 @@ MUST_CHECK enum err buffer_status(const struct buffer_io *io, const struct entit
 MUST_CHECK enum err buffer_replay(const struct buffer_io *io, const struct entity *e, const struct uuid *ids, size_t n, struct arena *arena, int64_t *ret_moved);
 MUST_CHECK enum err buffer_discard(const struct buffer_io *io, const struct entity *e, const struct acked *v, size_t n, struct arena *arena, int64_t *ret_removed);
 
+/* A field's canonical text, as in scopes and natural ids; false for types that are no key. */
+bool buffer_field_text(const struct field *f, const void *row, struct buf *out);
 /* Keys, in an arena. */
 struct str buffer_key(struct arena *arena, const struct entity *e, struct uuid id);      /* write_buffer:E:id */
 struct str buffer_meta_key(struct arena *arena, const struct entity *e, struct uuid id); /* meta:write_buffer:E:id */

@@ -17,6 +17,14 @@ enum daemon_state { DAEMON_STARTING, DAEMON_SERVING, DAEMON_DRAINING };
 
 #define DAEMON_RELOADS_MAX 4
 
+/* One of the two listeners: for people (through the gateway), and for probes, metrics and the other daemons. */
+struct side {
+	struct daemon *daemon;
+	struct router *router;
+	struct http_listener listener;
+	struct http_server *server;
+};
+
 struct daemon {
 	const struct service *service;
 	struct settings settings;
@@ -32,24 +40,22 @@ struct daemon {
 	struct pg *pg;
 	struct redis *buffer, *cache;
 
-	struct router *router, *admin_router;
-	struct http_server *server, *admin_server;
+	struct side people, admin;
 
 	void *authn;  /* authn.c */
-	void *engine; /* the entity engine's, if it keeps anything */
+	size_t degraded_running; /* writes that go to the database because the buffer is away (degraded.c) */
 
 	enum daemon_state state;
 	bool drained;
 	struct timer drain_timer, hard_timer;
 	struct fiber *watch; /* looks at the buffer's durability */
 	struct listen_state *listens;
-	bool durability_known, durability_seen;
-	enum durability durability; /* what the worker has verified */
+	bool durability_known; /* the buffer said what follows; false while it holds no verdict of the worker */
+	enum durability durability;
 
 	uint8_t boot[8];    /* request ids: this process … */
 	uint64_t n_requests; /* … and this one */
 	size_t live;         /* requests between head and done */
-	uint64_t failures[16]; /* by answer class, for /debug */
 	int64_t started_us;
 	struct str openapi; /* made at its first request */
 
@@ -65,7 +71,5 @@ void daemon_drain(struct daemon *d);               /* what SIGTERM does */
 void daemon_close(struct daemon *d);
 void daemon_on_reload(struct daemon *d, void (*fn)(struct daemon *d)); /* SIGHUP: keys, levels */
 const struct settings *daemon_settings(const struct daemon *d);
-/* "aof": what the buffer was last seen to guarantee; what is configured until it was seen. */
-const char *daemon_durability(const struct daemon *d);
 
 #endif

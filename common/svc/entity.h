@@ -68,6 +68,10 @@ const struct field *entity_field(const struct entity *e, const char *name); /* a
 SUSPENDS MUST_CHECK enum err entity_get(struct req *req, const struct entity *e, struct uuid id, void *ret);
 /* Several at once (two round trips at most); missing ones are NULL in ret, an array of n pointers. */
 SUSPENDS MUST_CHECK enum err entity_get_many(struct req *req, const struct entity *e, const struct uuid *ids, size_t n, void **ret);
+/* entity_get for a child whose parent was loaded before: with PostgreSQL away and the parent's creation still in the buffer there can be no
+ * row, so it is ERR_NOT_FOUND, and a put of it is accepted (the worker parks it should a row be there after all). */
+SUSPENDS MUST_CHECK enum err entity_get_child(struct req *req, const struct entity *e, struct uuid id, const struct entity *parent,
+					      const void *parent_row, void *ret);
 /* Natural id of a row whose NATURAL fields are set. */
 struct uuid entity_natural_id(const struct entity *e, struct uuid school, const void *row);
 /* A copy to change; NULL: a new zeroed row with this school, created_at now, and an id: natural when the entity has NATURAL fields (set by

@@ -12,4 +12,12 @@ SUSPENDS MUST_CHECK enum err idem_begin(struct req *req);
 /* After the handler, whatever it returned: frees the claim of a request that failed before it wrote anything. */
 SUSPENDS void idem_end(struct req *req, enum err e);
 
+/* ---- for the entity engine: only while req->idem is set ---- */
+#define IDEM_TTL_S 86400
+struct str idem_key(const struct req *req);             /* of Redis behind "idem:", and of the table */
+const char *idem_fingerprint(const struct req *req);
+struct str idem_result(struct req *req);                /* what PUT stores: fingerprint, status, answer */
+enum err idem_replay(struct req *req, struct str stored); /* the answer that PUT or Redis gave back, as this request's own */
+struct uuid idem_row_id(const struct req *req, unsigned n); /* id of the request's n-th new row: a repeat makes the same */
+
 #endif

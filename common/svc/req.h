@@ -72,6 +72,7 @@ struct req {
 
 	struct bases *bases;       /* what entity_edit copied, for audit and expectation (entity.c) */
 	struct idem *idem;         /* the Idempotency-Key in force (idem.c) */
+	int64_t page_size;         /* req_page's default, for req_reply_page */
 	unsigned calls;            /* PUT calls so far: request tags count them */
 };
 
@@ -103,10 +104,12 @@ struct uuid req_param(const struct req *req, const char *name);
 struct str req_param_text(const struct req *req, const char *name);
 bool req_is_write(const struct req *req); /* neither GET nor HEAD */
 
+struct str req_client_ip(const struct req *req); /* of the browser: what the gateway says, else the socket's peer */
+
 struct page {
 	int64_t number, size, offset; /* number from 1 */
 };
-struct page req_page(const struct req *req, int64_t default_size); /* from the query's page and page_size */
+struct page req_page(struct req *req, int64_t default_size); /* from the query's page and page_size; req_reply_page says the same size */
 
 /* ---- the service's database: scope, school and deadline are the request's ---- */
 SUSPENDS MUST_CHECK enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret);

@@ -54,6 +54,7 @@ enum {
 	ROUTE_NO_KEY = 1 << 3,     /* takes no Idempotency-Key (login, refresh) */
 	ROUTE_STREAM = 1 << 4,     /* the handler answers itself with http_answer_begin (downloads) */
 	ROUTE_BODY_OPTIONAL = 1 << 5, /* an empty body is an empty object */
+	ROUTE_THROUGH = 1 << 6,    /* commits in PostgreSQL: the answer of an Idempotency-Key is kept in the schema's table */
 };
 
 enum rate_class { RATE_NORMAL, RATE_LOGIN, RATE_HEAVY, RATE_NONE };

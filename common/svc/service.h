@@ -83,6 +83,8 @@ struct work_pool *daemon_work(const struct daemon *d);   /* files */
 struct http_client *daemon_http(const struct daemon *d);
 void *daemon_state(const struct daemon *d);               /* the service's own, set by start() */
 void daemon_set_state(struct daemon *d, void *state);
+enum codec daemon_codec(const struct daemon *d);           /* of the write buffer's records */
+const char *daemon_durability(const struct daemon *d);     /* "memory", "aof", "replicated": what the worker has verified */
 const char *daemon_env(const struct daemon *d);           /* SCHOOLS24_ENV: development, test, production */
 
 /* A call to a declared peer's internal listener, with the service token and the caller's user passed along. */

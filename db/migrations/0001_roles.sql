@@ -31,6 +31,8 @@ BEGIN
 		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO %I', daemon, 'schools24_' || daemon);
 		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT EXECUTE ON FUNCTIONS TO %I', daemon, 'schools24_' || daemon);
 		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT USAGE ON TYPES TO %I', daemon, 'schools24_' || daemon);
+		-- A daemon's statements name its own tables without the schema where every schema has the table (audit_logs, outbox, idempotency).
+		EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path TO %I', 'schools24_' || daemon, current_database(), daemon);
 		-- The worker flushes into every schema.
 		IF daemon <> 'worker' THEN
 			EXECUTE format('GRANT USAGE ON SCHEMA %I TO schools24_worker', daemon);

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Several rows, their audit records and their events, in one PUT (write-path.md 3).
+ *
+ * A change of an existing row carries the version that was read as expectation and floor, so a base that has become old is a conflict and
+ * never overwrites. The answer is made before the PUT, because an Idempotency-Key stores it in the same script call.
+ */
+#include <string.h>
+
+#include "base/uuid.h"
+#include "svc/audit.h"
+#include "svc/bases.h"
+#include "svc/degraded.h"
+#include "svc/envelope.h"
+#include "svc/idem.h"
+#include "svc/service.h"
+
+static void add_item(struct change *c, const struct entity *e, void *row)
+{
+	if (c->n_items == CHANGE_ITEMS_MAX) {
+		c->too_many = true;
+		return;
+	}
+	if (c->n_items == c->cap) {
+		size_t cap = c->cap ? 4 * c->cap : 4;
+		struct change_item *items = arena_array(c->req->arena, cap, sizeof(*items));
+
+		if (c->n_items != 0)
+			memcpy(items, c->items, c->n_items * sizeof(*items));
+		c->items = items;
+		c->cap = cap;
+	}
+	c->items[c->n_items++] = (struct change_item){.entity = e, .row = row};
+}
+
+void change_put(struct change *c, const struct entity *e, void *row)
+{
+	struct row *r = row;
+
+	r->updated_at = c->req->now_us;
+	add_item(c, e, row);
+}
+
+void change_delete(struct change *c, const struct entity *e, void *row)
+{
+	((struct row *)row)->deleted_at = c->req->now_us;
+	change_put(c, e, row);
+}
+
+void change_event(struct change *c, const char *type, struct uuid subject, struct str data)
+{
+	struct change_event *event = arena_zalloc(c->req->arena, sizeof(*event));
+
+	event->channel = envelope_channel(c->req->arena, type);
+	event->envelope = envelope_new(c->req, type, subject, data);
+	event->next = c->events;
+	c->events = event;
+	c->n_events++;
+}
+
+struct change *change_new(struct req *req)
+{
+	struct change *c = arena_zalloc(req->arena, sizeof(*c));
+
+	c->req = req;
+	return c;
+}
+
+/* ---- before the PUT ---- */
+
+static bool is_natural(const struct entity *e)
+{
+	for (size_t i = 0; i < e->schema->n; i++) {
+		if (e->schema->fields[i].flags & NATURAL)
+			return true;
+	}
+	return false;
+}
+
+/* Finds each item's base. A row with a natural id that nobody has read is read now: it may be there already. */
+SUSPENDS static enum err find_bases(struct change *c)
+{
+	for (size_t i = 0; i < c->n_items; i++) {
+		struct change_item *item = &c->items[i];
+		struct row *row = item->row;
+		void *unused;
+		enum err e;
+
+		if (uuid_is_nil(row->id))
+			row->id = entity_natural_id(item->entity, row->school_id, row);
+		item->base = base_find(c->req, item->entity, row->id);
+		if (item->base || !is_natural(item->entity) || item->entity->write == APPEND)
+			continue;
+		e = entity_get(c->req, item->entity, row->id, &unused);
+		if (e != OK && e != ERR_NOT_FOUND)
+			return e;
+		item->base = base_find(c->req, item->entity, row->id);
+	}
+	return OK;
+}
+
+/* If-Match compares only the version of the ETag (api.md 1). */
+static enum err check_if_match(struct change *c)
+{
+	struct str header = http_header(c->req->x, "if-match"), version;
+	const struct base *base = c->n_items > 0 ? c->items[0].base : NULL;
+	int64_t v;
+
+	if (header.n == 0 || str_is(header, "*"))
+		return OK;
+	if (header.n < 2 || header.p[0] != '"')
+		return req_fail(c->req, ERR_PRECONDITION, "If-Match names no version of this resource");
+	version = (struct str){header.p + 1, header.n - 1};
+	version = str_split(&version, '-');
+	if (!base || !base->row || !str_to_i64(version, &v) || v != base->floor)
+		return req_fail(c->req, ERR_PRECONDITION, "The resource has changed since it was read");
+	return OK;
+}
+
+static const void *old_row(const struct change_item *item)
+{
+	return item->base ? item->base->row : NULL;
+}
+
+static const char *action_of(const struct change_item *item)
+{
+	if (((const struct row *)item->row)->deleted_at != 0)
+		return "delete";
+	return old_row(item) ? "update" : "create";
+}
+
+static void add_audit_and_events(struct change *c)
+{
+	const struct service *service = daemon_service(c->req->daemon);
+	const struct entity *audit = audit_entity(c->req);
+	size_t n = c->n_items;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct change_item item_copy = c->items[i], *item = &item_copy; /* adding moves the array */
+		const struct row *row = item->row;
+		struct str old_json, new_json;
+		const struct event_row *event;
+		size_t from = 0;
+
+		if (audit && item->entity->write != APPEND) {
+			audit_values(c->req, item->entity->schema, old_row(item), row, &old_json, &new_json);
+			add_item(c, audit, audit_new(c->req, action_of(item), item->entity->name, row->id, old_json, new_json));
+		}
+		while ((event = envelope_next(service, item->entity, old_row(item), row, &from)) != NULL)
+			change_event(c, event->type, row->id, envelope_data(c->req, event, row));
+	}
+	c->n_rows = n;
+}
+
+/* entity_put's own answer: the first row by the route's answer schema, field by field of the same name. */
+static void default_answer(struct change *c)
+{
+	struct req *req = c->req;
+	const struct schema *out = req->route->out;
+	const struct entity *e = c->n_items > 0 ? c->items[0].entity : NULL;
+
+	void *object;
+
+	if (req->body.n != 0 || !e || !out)
+		return;
+	object = arena_zalloc(req->arena, out->size);
+	schema_project(out, object, e->schema, c->items[0].row);
+	IGNORE(req_reply(req, out, object)); /* it cannot fail */
+}
+
+static void request_tag(struct req *req, uint8_t tag[8])
+{
+	uint64_t seed = ++req->calls, hash;
+	struct str id = req->idem ? idem_key(req) : str_of(req->id);
+
+	hash = str_hash(id, seed) ^ str_hash((struct str){(const char *)req->who.user_id.b, 16}, seed + 1);
+	hash |= 1; /* eight zeros mean "no tag" */
+	memcpy(tag, &hash, sizeof(hash));
+}
+
+static struct buffer_put *make_put(struct change *c)
+{
+	struct req *req = c->req;
+	struct buffer_put *put;
+	uint8_t tag[8];
+
+	request_tag(req, tag);
+	put = buffer_put_new(req->arena, req->who.school_id, tag);
+	if (req->idem)
+		buffer_put_idem(put, idem_key(req), IDEM_TTL_S, idem_result(req));
+	for (size_t i = 0; i < c->n_items; i++) {
+		const struct change_item *item = &c->items[i];
+		const struct base *base = item->base;
+		struct put_options o = {.codec = daemon_codec(req->daemon), .urgent = c->urgent};
+
+		o.floor = base ? base->floor : 0;
+		o.expect = base && base->row ? base->floor : 0;
+		o.blind = base && base->blind;
+		o.creation = !base || (!base->row && base->floor == 0 && !base->blind);
+		buffer_put_row(put, item->entity, item->row, o);
+	}
+	for (const struct change_event *e = c->events; e; e = e->next)
+		buffer_put_event(put, daemon_service(req->daemon)->name, e->envelope);
+	return put;
+}
+
+/* ---- after it ---- */
+
+static void written(struct change *c, int64_t version)
+{
+	struct req *req = c->req;
+
+	for (size_t i = 0; i < c->n_items; i++) {
+		struct row *row = c->items[i].row;
+
+		row->version = version;
+		if (i < c->n_rows)
+			base_add(req, &(struct base){.entity = c->items[i].entity, .id = row->id, .row = row->deleted_at == 0 ? row : NULL,
+						     .floor = version, .buffered = true});
+	}
+	req->version = version;
+	req->sync = SYNC_PENDING;
+	for (const struct change_event *e = c->events; e; e = e->next)
+		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
+	if (c->urgent)
+		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
+}
+
+/* Prefer: wait=N (RFC 7240): seconds, at most ten; 0: does not ask. */
+static int64_t prefer_wait_s(const struct req *req)
+{
+	struct str rest = http_header(req->x, "prefer"), part;
+	int64_t s;
+
+	while (rest.p) {
+		part = str_trim(str_split(&rest, ','));
+		if (str_has_prefix(part, STR("wait=")) && str_to_i64((struct str){part.p + 5, part.n - 5}, &s) && s > 0)
+			return s < 10 ? s : 10;
+	}
+	return 0;
+}
+
+/* Looks at the first record until it has left the buffer, or a newer one stands there, or the wait is over. */
+SUSPENDS static void wait_for_row(struct change *c, int64_t wait_s)
+{
+	struct req *req = c->req;
+	struct loop *loop = daemon_loop(req->daemon);
+	struct deadline d = deadline_sooner(req->deadline, deadline_in(loop, wait_s * 1000));
+	struct str key = buffer_key(req->arena, c->items[0].entity, ((const struct row *)c->items[0].row)->id);
+
+	for (int64_t ms = 25; sleep_ms(loop, ms, d) == OK; ms = ms < 200 ? 2 * ms : 200) {
+		struct redis_reply reply;
+
+		if (redis_call(daemon_buffer(req->daemon), req->arena, d, REDIS_ARGS(STR("EXISTS"), key), &reply) != OK)
+			return;
+		if (reply.type == REDIS_INTEGER && reply.i == 0) {
+			req->sync = SYNC_DONE;
+			return;
+		}
+	}
+}
+
+SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, int64_t wait_s)
+{
+	struct req *req = c->req;
+
+	switch (r->outcome) {
+	case PUT_OK:
+	case PUT_SAME:
+		written(c, r->version);
+		if (wait_s > 0)
+			wait_for_row(c, wait_s);
+		return OK;
+	case PUT_REPLAY:
+		return idem_replay(req, r->replay);
+	case PUT_CONFLICT:
+		req->bases->lost_race = http_header(req->x, "if-match").n == 0;
+		return req->bases->lost_race ? req_fail(req, ERR_CONFLICT, "Somebody else has just changed this")
+					     : req_fail(req, ERR_PRECONDITION, "The resource has changed since it was read");
+	case PUT_REFUSED:
+		return req_fail(req, ERR_NOT_FOUND, "There is no such object");
+	case PUT_UNKNOWN:
+		return req_fail_code(req, ERR_CONFLICT, "outcome_unknown", "Read the resource again: this change may have been made");
+	}
+	return ERR_BUG;
+}
+
+enum err change_commit(struct change *c)
+{
+	struct req *req = c->req;
+	int64_t wait_s = prefer_wait_s(req);
+	struct buffer_io io = request_buffer_io(req);
+	struct put_result result;
+	enum err e;
+
+	e = find_bases(c);
+	if (e != OK)
+		return e;
+	e = check_if_match(c);
+	if (e != OK)
+		return e;
+	if (!req->bases)
+		bases_forget(req);
+	default_answer(c);
+	add_audit_and_events(c);
+	if (c->too_many)
+		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
+	c->urgent = wait_s > 0;
+	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
+	if (e == OK)
+		return outcome(c, &result, wait_s);
+	if (e == ERR_BUFFER && degraded_allowed(c))
+		return degraded_commit(c);
+	req->retry_after_s = 5;
+	return e == ERR_BUFFER || e == ERR_TIMEOUT ? req_fail(req, ERR_BUFFER, "Writing is not possible at the moment") : e;
+}

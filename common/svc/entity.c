@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading rows: the buffer before the database, always in this order (write-path.md 5), and what was read is the base of later writes. */
+#include "svc/entity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/uuid.h"
+#include "svc/bases.h"
+#include "svc/idem.h"
+#include "svc/service.h"
+
+const struct field *entity_field(const struct entity *e, const char *name)
+{
+	const struct field *f = schema_find(e->schema, str_of(name));
+
+	if (!f) {
+		log_error("descriptor names a field that its schema lacks", LOG_S("entity", e->name), LOG_S("field", name));
+		abort();
+	}
+	return f;
+}
+
+const struct entity_sql *entity_statements(struct req *req, const struct entity *e)
+{
+	const struct service *s = daemon_service(req->daemon);
+
+	for (size_t i = 0; s->entities[i]; i++) {
+		if (s->entities[i] == e)
+			return &s->entity_sql[i];
+	}
+	log_error("entity is not in the service's table", LOG_S("entity", e->name));
+	abort();
+}
+
+/* ---- the buffer's calls on fibers ---- */
+
+SUSPENDS static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
+				 struct redis_reply *ret)
+{
+	struct req *req = ctx;
+	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
+
+	return redis_script_call(daemon_buffer(req->daemon), script, args, arena, d, ret);
+}
+
+SUSPENDS static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
+{
+	struct req *req = ctx;
+	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
+
+	return redis_call(daemon_buffer(req->daemon), arena, d, args, ret);
+}
+
+static int64_t io_now(void *ctx)
+{
+	const struct req *req = ctx;
+
+	return loop_mono_us(daemon_loop(req->daemon));
+}
+
+SUSPENDS static void io_pause(void *ctx, int64_t ms)
+{
+	struct req *req = ctx;
+
+	IGNORE(sleep_ms(daemon_loop(req->daemon), ms, req->deadline)); /* a deadline ends the next call at once */
+}
+
+static uint64_t io_random(void *ctx)
+{
+	uint64_t v;
+
+	(void)ctx;
+	random_bytes(&v, sizeof(v));
+	return v;
+}
+
+struct buffer_io request_buffer_io(struct req *req)
+{
+	return (struct buffer_io){req, io_eval, io_call, io_now, io_pause, io_random};
+}
+
+bool buffer_is_away(enum err e)
+{
+	return e == ERR_BUFFER || e == ERR_UNCERTAIN || e == ERR_TIMEOUT || e == ERR_OVERLOAD;
+}
+
+/* ---- bases ---- */
+
+struct base *base_find(struct req *req, const struct entity *e, struct uuid id)
+{
+	for (size_t i = 0; req->bases && i < req->bases->n; i++) {
+		struct base *b = &req->bases->v[i];
+
+		if (b->entity == e && uuid_eq(b->id, id))
+			return b;
+	}
+	return NULL;
+}
+
+static struct bases *bases_of(struct req *req)
+{
+	if (!req->bases)
+		req->bases = arena_zalloc(req->arena, sizeof(*req->bases));
+	return req->bases;
+}
+
+struct base *base_add(struct req *req, const struct base *base)
+{
+	struct bases *all = bases_of(req);
+	struct base *old = base_find(req, base->entity, base->id);
+
+	if (old) {
+		*old = *base;
+		return old;
+	}
+	if (all->n == all->cap) {
+		size_t cap = all->cap ? 2 * all->cap : 8;
+		struct base *v = arena_array(req->arena, cap, sizeof(*v));
+
+		if (all->n != 0)
+			memcpy(v, all->v, all->n * sizeof(*v));
+		all->v = v;
+		all->cap = cap;
+	}
+	all->v[all->n] = *base;
+	return &all->v[all->n++];
+}
+
+void bases_forget(struct req *req)
+{
+	struct bases *all = bases_of(req);
+
+	all->n = 0;
+	all->lost_race = false;
+}
+
+/* ---- reading ---- */
+
+static enum err take_record(struct req *req, struct str value, struct base *base)
+{
+	struct buffer_record record;
+	void *row;
+	enum err e = buffer_record_parse(value, &record);
+
+	if (e != OK)
+		return e;
+	if (!uuid_eq(record.school, req->who.school_id)) {
+		base->row = NULL;
+		return OK;
+	}
+	e = buffer_record_row(base->entity, base->id, &record, req->arena, &row);
+	if (e != OK)
+		return e == ERR_CONFLICT ? ERR_CORRUPT : e;
+	base->row = record.deleted ? NULL : row;
+	base->floor = record.version;
+	base->creation = record.creation;
+	base->buffered = true;
+	return OK;
+}
+
+SUSPENDS static enum err take_table_row(struct req *req, struct base *base)
+{
+	const struct entity_sql *sql = entity_statements(req, base->entity);
+	struct row *row = arena_zalloc(req->arena, base->entity->schema->size);
+	enum err e = db_query_one(req, sql->get, PG_PARAMS(PG_UUID(base->id)), base->entity->schema, row);
+
+	if (e == ERR_NOT_FOUND)
+		return OK;
+	if (e != OK)
+		return e;
+	base->row = row->deleted_at == 0 ? row : NULL;
+	base->floor = row->version;
+	return OK;
+}
+
+/* What one id is now; base->row NULL: nothing alive. */
+SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, struct uuid id, struct base **ret)
+{
+	struct base base = {.entity = entity, .id = id};
+	struct buffer_io io = request_buffer_io(req);
+	struct redis_reply reply = {0};
+	enum err e = OK;
+
+	if (entity->write != THROUGH) {
+		e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(req->arena, entity, id)), req->arena, &reply);
+		if (buffer_is_away(e))
+			req->database_only = true;
+		else if (e != OK)
+			return e;
+	}
+	if (e == OK && reply.type == REDIS_STRING)
+		e = take_record(req, reply.s, &base);
+	else
+		e = take_table_row(req, &base);
+	if (e != OK)
+		return e;
+	*ret = base_add(req, &base);
+	return OK;
+}
+
+enum err entity_get(struct req *req, const struct entity *e, struct uuid id, void *ret)
+{
+	struct base *base;
+	enum err err = look_up(req, e, id, &base);
+
+	if (err != OK)
+		return err;
+	if (!base->row)
+		return ERR_NOT_FOUND;
+	memcpy(ret, &base->row, sizeof(base->row));
+	return OK;
+}
+
+enum err entity_get_child(struct req *req, const struct entity *e, struct uuid id, const struct entity *parent, const void *parent_row,
+			  void *ret)
+{
+	const struct base *above = base_find(req, parent, ((const struct row *)parent_row)->id);
+	enum err err = entity_get(req, e, id, ret);
+
+	if (err == ERR_DB && above && above->buffered && above->creation) {
+		base_add(req, &(struct base){.entity = e, .id = id, .blind = true});
+		return ERR_NOT_FOUND;
+	}
+	return err;
+}
+
+enum err entity_get_many(struct req *req, const struct entity *e, const struct uuid *ids, size_t n, void **ret)
+{
+	struct buffer_io io = request_buffer_io(req);
+	struct str *args = arena_array(req->arena, n + 1, sizeof(*args));
+	struct redis_reply reply = {0};
+	enum err err;
+
+	args[0] = STR("MGET");
+	for (size_t i = 0; i < n; i++)
+		args[i + 1] = buffer_key(req->arena, e, ids[i]);
+	err = n == 0 ? OK : io.call(io.ctx, (struct redis_args){args, n + 1}, req->arena, &reply);
+	if (buffer_is_away(err))
+		req->database_only = true;
+	else if (err != OK)
+		return err;
+	for (size_t i = 0; i < n; i++) {
+		struct base base = {.entity = e, .id = ids[i]};
+
+		if (reply.type == REDIS_ARRAY && i < reply.n && reply.v[i].type == REDIS_STRING)
+			err = take_record(req, reply.v[i].s, &base);
+		else
+			err = take_table_row(req, &base);
+		if (err != OK)
+			return err;
+		memcpy(&ret[i], &base_add(req, &base)->row, sizeof(ret[i]));
+	}
+	return OK;
+}
+
+/* ---- new rows and copies ---- */
+
+struct uuid entity_natural_id(const struct entity *e, struct uuid school, const void *row)
+{
+	struct arena *scratch = arena_new();
+	struct str parts[8];
+	struct uuid id;
+	size_t n = 0;
+
+	for (size_t i = 0; i < e->schema->n && n < ARRAY_LEN(parts); i++) {
+		const struct field *f = &e->schema->fields[i];
+		struct buf b = buf_in(scratch);
+
+		if ((f->flags & NATURAL) == 0)
+			continue;
+		buffer_field_text(f, row, &b);
+		parts[n++] = buf_str(&b);
+	}
+	id = uuid_natural(school, e->name, parts, n);
+	arena_free(scratch);
+	return id;
+}
+
+static bool has_natural_id(const struct entity *e)
+{
+	for (size_t i = 0; i < e->schema->n; i++) {
+		if (e->schema->fields[i].flags & NATURAL)
+			return true;
+	}
+	return false;
+}
+
+void *entity_edit(struct req *req, const struct entity *e, const void *old)
+{
+	struct row *row;
+
+	if (old)
+		return row_dup(e->schema, old, req->arena);
+	row = arena_zalloc(req->arena, e->schema->size);
+	row->school_id = req->who.school_id;
+	row->created_at = req->now_us;
+	if (!has_natural_id(e))
+		row->id = req->idem ? idem_row_id(req, bases_of(req)->new_rows++) : uuid_v7(req->now_us);
+	return row;
+}
+
+enum err entity_put(struct req *req, const struct entity *e, void *row)
+{
+	struct change *c = change_new(req);
+
+	change_put(c, e, row);
+	return change_commit(c);
+}
+
+enum err entity_delete(struct req *req, const struct entity *e, void *row)
+{
+	struct change *c = change_new(req);
+
+	change_delete(c, e, row);
+	return change_commit(c);
+}
+
+enum err entity_retry(struct req *req, enum err (*fn)(struct req *req, void *arg), void *arg)
+{
+	enum err e = ERR_BUG;
+
+	for (int i = 0; i < 5; i++) {
+		bases_forget(req);
+		e = fn(req, arg);
+		if (e != ERR_CONFLICT || !req->bases->lost_race)
+			return e;
+		req->detail = NULL;
+		req->code = NULL;
+		req->body.n = 0;
+	}
+	return e;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Domain events: the envelope, and which rows of the event table a change calls for. */
+#include "svc/envelope.h"
+
+#include <string.h>
+
+#include "base/timefmt.h"
+#include "base/uuid.h"
+#include "svc/audit.h"
+
+struct str envelope_new(struct req *req, const char *type, struct uuid subject, struct str data)
+{
+	struct buf b = buf_in(req->arena);
+	struct str trace = http_header(req->x, "traceparent");
+	char time[TIME_TEXT + 1];
+
+	time_text(req->now_us, time);
+	buf_puts(&b, STR("{\"specversion\":\"1.0\",\"id\":\""));
+	buf_put_uuid(&b, uuid_v7(req->now_us));
+	buf_printf(&b, "\",\"source\":\"/services/%s\",\"type\":\"org.schools24.%s.v1\",\"subject\":\"", daemon_service(req->daemon)->name, type);
+	buf_put_uuid(&b, subject);
+	buf_printf(&b, "\",\"time\":\"%s\",\"datacontenttype\":\"application/json\",\"schoolid\":\"", time);
+	buf_put_uuid(&b, req->who.school_id);
+	buf_putc(&b, '"');
+	if (!uuid_is_nil(req->who.user_id)) {
+		buf_puts(&b, STR(",\"actor\":\""));
+		buf_put_uuid(&b, req->who.user_id);
+		buf_putc(&b, '"');
+	}
+	if (trace.n == 55) { /* the only length of version 00 */
+		buf_puts(&b, STR(",\"traceparent\":"));
+		buf_put_json(&b, trace);
+	}
+	buf_puts(&b, STR(",\"data\":"));
+	buf_puts(&b, data.n != 0 ? data : STR("{}"));
+	buf_putc(&b, '}');
+	return buf_str(&b);
+}
+
+struct str envelope_channel(struct arena *arena, const char *type)
+{
+	char *channel = arena_strdup(arena, type), *dot = strchr(channel, '.');
+
+	if (dot)
+		*dot = ':';
+	return str_of(channel);
+}
+
+static uint64_t field_mask(const struct entity *e, const char *const *names, size_t n)
+{
+	uint64_t mask = 0;
+
+	for (size_t i = 0; i < n && names[i]; i++)
+		mask |= UINT64_C(1) << (entity_field(e, names[i]) - e->schema->fields);
+	return mask;
+}
+
+const struct event_row *envelope_next(const struct service *s, const struct entity *e, const void *old, const void *row, size_t *from)
+{
+	bool deleted = !row || ((const struct row *)row)->deleted_at != 0;
+	unsigned on = deleted ? ON_DELETE : old ? ON_UPDATE : ON_CREATE;
+
+	for (; s->events && s->events[*from].type; (*from)++) {
+		const struct event_row *event = &s->events[*from];
+		uint64_t fields;
+
+		if (event->entity != e || (event->on & on) == 0)
+			continue;
+		fields = field_mask(e, event->fields, ARRAY_LEN(event->fields));
+		if (on == ON_UPDATE && fields != 0 && (row_changes(e->schema, old, row) & fields) == 0)
+			continue;
+		(*from)++;
+		return event;
+	}
+	return NULL;
+}
+
+struct str envelope_data(struct req *req, const struct event_row *event, const void *row)
+{
+	struct buf b = buf_in(req->arena);
+
+	json_encode_some(event->entity->schema, row, field_mask(event->entity, event->data, ARRAY_LEN(event->data)), &b);
+	return buf_str(&b);
+}

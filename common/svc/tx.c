@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The service's database within a request: single statements, and write-through transactions with their audit records and events. */
+#include "svc/tx.h"
+
+#include <string.h>
+
+#include "base/uuid.h"
+#include "svc/envelope.h"
+#include "svc/idem.h"
+#include "svc/service.h"
+#include "svc_sql.h"
+
+struct tx {
+	struct req *req;
+	struct pg_tx *pg;
+	struct pg_fail fail;
+};
+
+struct pg_scope db_scope(struct req *req, struct pg_fail *fail)
+{
+	return (struct pg_scope){.school = req->who.school_id, .arena = req->arena, .deadline = req->deadline, .fail = fail, .actor = req->id};
+}
+
+enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret)
+{
+	struct pg_scope scope = db_scope(req, NULL);
+
+	return pg_query(daemon_pg(req->daemon), &scope, stmt, params, out, ret);
+}
+
+enum err db_query_one(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to)
+{
+	struct pg_scope scope = db_scope(req, NULL);
+
+	return pg_query_one(daemon_pg(req->daemon), &scope, stmt, params, out, to);
+}
+
+enum err tx_begin(struct req *req, struct tx **ret)
+{
+	struct tx *tx = arena_zalloc(req->arena, sizeof(*tx));
+	struct pg_scope scope = db_scope(req, &tx->fail);
+	enum err e = pg_begin(daemon_pg(req->daemon), &scope, &tx->pg);
+
+	if (e != OK)
+		return e;
+	tx->req = req;
+	*ret = tx;
+	return OK;
+}
+
+enum err tx_query(struct tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret)
+{
+	return pg_tx_query(tx->pg, stmt, params, out, ret);
+}
+
+enum err tx_query_one(struct tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to)
+{
+	return pg_tx_query_one(tx->pg, stmt, params, out, to);
+}
+
+static struct pg_param text_or_null(struct str s)
+{
+	return PG_TEXT_OR_NULL(s);
+}
+
+static struct pg_param json_or_null(struct str s)
+{
+	return s.n != 0 ? PG_JSONB(s) : PG_NULL(PG_T_JSONB);
+}
+
+enum err tx_audit_row(struct tx *tx, const struct audit_row *a)
+{
+	struct list none;
+
+	return pg_tx_query(tx->pg, &SQL_AUDIT_INSERT,
+			   PG_PARAMS(PG_UUID(a->row.id), PG_UUID(a->row.school_id), PG_UUID_OR_NULL(a->actor), text_or_null(a->role), PG_TEXT(a->action),
+				     PG_TEXT(a->entity_type), PG_UUID_OR_NULL(a->entity_id), json_or_null(a->old_values), json_or_null(a->new_values),
+				     text_or_null(a->ip), text_or_null(a->user_agent), text_or_null(a->reason), text_or_null(a->request_id),
+				     PG_TIME(a->row.created_at)),
+			   NULL, &none);
+}
+
+enum err tx_audit(struct tx *tx, const char *action, const char *entity, struct uuid id, struct str old_json, struct str new_json)
+{
+	return tx_audit_row(tx, audit_new(tx->req, action, entity, id, old_json, new_json));
+}
+
+enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
+{
+	struct list none;
+
+	return pg_tx_query(tx->pg, &SQL_OUTBOX_INSERT,
+			   PG_PARAMS(PG_UUID(uuid_v7(tx->req->now_us)), PG_UUID(tx->req->who.school_id),
+				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel), PG_JSONB(envelope)),
+			   NULL, &none);
+}
+
+enum err tx_event(struct tx *tx, const char *type, struct uuid subject, struct str data_json)
+{
+	return tx_outbox(tx, envelope_channel(tx->req->arena, type), envelope_new(tx->req, type, subject, data_json));
+}
+
+#define VERSION_FIELDS(F, T) F(T, INT, version)
+SCHEMA_STRUCT(tx_version, VERSION_FIELDS);
+SCHEMA_TABLE(tx_version, VERSION_FIELDS);
+
+/* The answer of the request's key, in the same transaction: a twin that was first makes this one fail. */
+SUSPENDS static enum err keep_answer(struct tx *tx)
+{
+	struct req *req = tx->req;
+	struct tx_version version = {0};
+	enum err e;
+
+	e = pg_tx_query_one(tx->pg, &SQL_IDEM_PUT,
+			    PG_PARAMS(PG_UUID(req->who.school_id), PG_TEXT(idem_key(req)), PG_TEXT(str_of(idem_fingerprint(req))),
+				      PG_INT4(req->status != 0 ? req->status : 200), PG_TEXT(buf_str(&req->body))),
+			    &tx_version_schema, &version);
+	if (e == ERR_NOT_FOUND)
+		return req_fail(req, ERR_IN_PROGRESS, "A request with this Idempotency-Key has just been done: repeat it for its answer");
+	return e;
+}
+
+enum err tx_commit(struct tx *tx)
+{
+	enum err e = OK;
+
+	if (tx->req->idem && (tx->req->route->flags & ROUTE_THROUGH) != 0)
+		e = keep_answer(tx);
+	if (e == OK)
+		return pg_commit(tx->pg);
+	pg_rollback(tx->pg);
+	return e;
+}
+
+void tx_rollback(struct tx *tx)
+{
+	pg_rollback(tx->pg);
+}
+
+const struct pg_fail *tx_fail(const struct tx *tx)
+{
+	return &tx->fail;
+}
