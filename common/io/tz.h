@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* IANA zones (libical over the system's tzdata): what is the school's date now, when does its day end. */
+/*
+ * IANA zones: what is the school's date now, when does its day end.
+ *
+ * Read from the system's compiled files (RFC 9636: TZDIR or /usr/share/zoneinfo), not through libical: that one turns the transitions into
+ * recurrence rules and back, behind a lock, and is wrong where a zone's history is irregular. Here an answer is one binary search.
+ * Any thread may ask.
+ */
 #ifndef S24_IO_TZ_H
 #define S24_IO_TZ_H
 
@@ -15,4 +21,8 @@ static inline int64_t tz_day_end(const struct tz *zone, int32_t day)   /* first 
 	return tz_at(zone, day + 1, 0);
 }
 int tz_offset_s(const struct tz *zone, int64_t at_us);
+
+/* For tests: a zone from the bytes of a compiled file. NULL: damaged. tz_done frees it. */
+struct tz *tz_parse(struct str bytes);
+struct tz *tz_done(struct tz *zone);
 #endif
