@@ -95,6 +95,11 @@ static void give_away(const char *path)
 /* Runs a program as the server's user and waits for it. */
 static void run(bool as_server, const char *const argv[])
 {
+	/* execvp takes the words as char *, but does not change them. */
+	const union {
+		const char *const *ours;
+		char *const *theirs;
+	} words = {argv};
 	int status;
 	pid_t pid = fork();
 
@@ -106,7 +111,7 @@ static void run(bool as_server, const char *const argv[])
 		if (chdir("/") != 0)
 			_exit(98);
 		dup2(null, STDOUT_FILENO);
-		execvp(argv[0], (char *const *)(void *)argv);
+		execvp(argv[0], words.theirs);
 		_exit(98);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
