@@ -2,6 +2,7 @@
 """One class for each kind of server: writes its configuration, starts it, knows when it is ready, stops it."""
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import psycopg2
 import redis
@@ -135,9 +136,15 @@ class Postgres:
         connection.autocommit = True
         return connection
 
+    @contextlib.contextmanager
+    def cursor(self, database: str = DATABASE) -> Iterator[psycopg2.extensions.cursor]:
+        """As the superuser, each statement for itself."""
+        with contextlib.closing(self.connect(database)) as connection, connection.cursor() as cursor:
+            yield cursor
+
     def create_database(self) -> None:
         """The migration role owns the database and makes the other roles; it is no superuser."""
-        with self.connect("postgres") as connection, connection.cursor() as cursor:
+        with self.cursor("postgres") as cursor:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (self.OWNER,))
             if not cursor.fetchall():
                 cursor.execute(f"CREATE ROLE {self.OWNER} LOGIN CREATEROLE NOSUPERUSER NOBYPASSRLS")
@@ -146,7 +153,7 @@ class Postgres:
                 cursor.execute(f"CREATE DATABASE {self.DATABASE} OWNER {self.OWNER}")
 
     def set_owner_password(self, password: str) -> None:
-        with self.connect("postgres") as connection, connection.cursor() as cursor:
+        with self.cursor("postgres") as cursor:
             cursor.execute(f"ALTER ROLE {self.OWNER} PASSWORD %s", (password,))
 
     def stop(self) -> None:

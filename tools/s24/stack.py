@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole system under one folder: what `./s24 up` runs and what the tests start for themselves, from the same code.
+
+    stack = Stack(folder, bin_folder, ports)      # nothing is touched yet
+    stack.start()                                 # stores, migrations, daemons, worker, gateway
+    stack.url, stack.env(), stack.stop()
+"""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+
+from . import gateway, services
+from .base import HOST, ROOT, Account, Process, StackError, accepts, free_ports, program, secret
+from .migrate import migrate
+from .servers import Gateway, Mongo, Postgres, Redis, Service
+
+MIGRATIONS = ROOT / "db" / "migrations"
+MONGO_SCRIPT = ROOT / "tests" / "harness" / "mongo_server.sh"
+FIXED = ("gateway", "pg", "redis_buffer", "redis_cache", "mongo", "worker", "worker_admin")
+# Settings that an operator may give in his environment; everything else of it stays out of the daemons.
+TUNABLE = ("BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE", "WRITE_BUFFER_",
+           "POSTGRES_", "MONGO_MAX_POOL_SIZE", "ENABLE_PROMETHEUS", "LOG_LEVEL", "S24_DRAIN_", "SENTRY_DSN", "ASAN_OPTIONS", "UBSAN_OPTIONS",
+           "LSAN_OPTIONS", "TSAN_OPTIONS")
+# appendfsync of the buffer, by the durability that its daemons promise (write-path.md 9).
+FSYNC = {"memory": "everysec", "aof": "always", "replicated": "always"}
+
+
+def standing_ports(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """Ports of `./s24 up`: a block from S24_PORT_BASE, each movable by S24_PORT_<NAME>."""
+    base = int(environment.get("S24_PORT_BASE", "24000"))
+    ports = {name: base + at for at, name in enumerate(FIXED)}
+    for at, name in enumerate(services.NAMES):
+        ports[name], ports[f"{name}_admin"] = base + 20 + 2 * at, base + 21 + 2 * at
+    for name in ports:
+        ports[name] = int(environment.get(f"S24_PORT_{name.upper()}", str(ports[name])))
+    if len(set(ports.values())) != len(ports) or not all(0 < port < 65536 for port in ports.values()):
+        raise StackError("two servers have the same port, or a port is out of range: look at the S24_PORT_ variables")
+    return ports
+
+
+def test_ports(names: Iterable[str] = services.NAMES) -> dict[str, int]:
+    wanted = [*FIXED, *[port for name in names for port in (name, f"{name}_admin")]]
+    return dict(zip(wanted, free_ports(len(wanted))))
+
+
+class Stack:
+    """Two Redis, PostgreSQL, the daemons that exist, worker and gateway."""
+
+    def __init__(self, folder: pathlib.Path, binaries: pathlib.Path, ports: Mapping[str, int], *, environment: str = "development",
+                 names: Iterable[str] | None = None, fast: bool = False, durability: str = "aof", mongo: bool = False,
+                 settings: Mapping[str, str] | None = None, account: Account | None = None, daemon_account: Account | None = None) -> None:
+        self.folder, self.binaries, self.ports = folder, binaries, dict(ports)
+        self.environment, self.durability, self.use_mongo = environment, durability, mongo
+        self.names = list(services.existing() if names is None else names)
+        self.extra = {name: value for name, value in os.environ.items() if name.startswith(TUNABLE)} | dict(settings or {})
+        # PostgreSQL refuses root, so servers run as somebody else; a test's daemons run as the tester, who can reach the build.
+        self.account = account or Account.unprivileged()
+        self.daemon_account = daemon_account or self.account
+        logs = self.logs = folder / "log"
+        self.secrets, self.conf = folder / "secrets", folder / "conf"
+        tuning = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"} if fast else {"shared_buffers": "128MB"}
+        self.postgres = Postgres(folder / "postgres", logs, self.account, ports["pg"], tuning)
+        self.buffer = Redis("redis-buffer", folder / "redis-buffer", logs, self.account, ports["redis_buffer"], {
+            "maxmemory": os.environ.get("S24_BUFFER_MAXMEMORY", "1gb"), "maxmemory-policy": "noeviction", "save": '""',
+            "appendonly": "yes", "appendfsync": FSYNC[durability]})
+        self.cache = Redis("redis-cache", folder / "redis-cache", logs, self.account, ports["redis_cache"], {
+            "maxmemory": os.environ.get("S24_CACHE_MAXMEMORY", "256mb"), "maxmemory-policy": "allkeys-lfu", "save": '""', "appendonly": "no"})
+        self.mongo = Mongo(MONGO_SCRIPT, folder / "mongo", ports["mongo"])
+        self.services = {name: self.service(name) for name in self.names}
+        self.worker = self.service("worker")
+        self.gateway = Gateway(folder / "gateway", logs, self.account, ports["gateway"])
+
+    def service(self, name: str) -> Service:
+        return Service(name, self.binaries / f"schools24-{name}", self.conf, self.logs, self.daemon_account, self.ports[name], self.ports[f"{name}_admin"])
+
+    @property
+    def has_worker(self) -> bool:
+        return self.worker.binary.exists()
+
+    @property
+    def daemons(self) -> list[Service]:
+        """auth first: the others ask it."""
+        return [*self.services.values(), *([self.worker] if self.has_worker else [])]
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        all_of = [self.postgres, self.buffer, self.cache, *self.daemons, self.gateway]
+        return {server.process.name: server.process for server in all_of}
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    # ---- secrets -------------------------------------------------------------------------------------------------------------
+
+    def password(self, name: str) -> str:
+        return secret(self.account, self.secrets, name)
+
+    def prepare(self) -> None:
+        """Folders and secrets, each made once."""
+        self.account.folder(self.folder)
+        self.account.folder(self.logs)
+        self.account.folder(self.secrets, 0o700 if self.account == self.daemon_account else 0o711)
+        self.daemon_account.folder(self.conf)
+        for name in ("uploads", "gateway"):
+            self.daemon_account.folder(self.folder / name, 0o700)
+        self.account.folder(self.folder / "gateway", 0o700)
+        private = self.secrets / "auth_private.pem"
+        if not private.exists():
+            pem = subprocess.run([program("openssl", "openssl"), "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True).stdout
+            self.daemon_account.write(private, pem)
+        public = self.conf / "auth_public.pem"
+        if not public.exists():
+            pem = subprocess.run([program("openssl", "openssl"), "pkey", "-in", str(private), "-pubout"], capture_output=True, text=True, check=True).stdout
+            self.daemon_account.write(public, pem, 0o644)
+
+    def secret_file(self, name: str, text: str) -> str:
+        path = self.secrets / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            self.daemon_account.write(path, text)
+        return str(path)
+
+    # ---- stores --------------------------------------------------------------------------------------------------------------
+
+    def start_stores(self) -> None:
+        self.prepare()
+        for server, variable in ((self.buffer, "S24_PORT_REDIS_BUFFER"), (self.cache, "S24_PORT_REDIS_CACHE")):
+            if server.process.pid is None and accepts(server.port):
+                raise StackError(f"port {server.port} is taken by another program ({variable} moves {server.name})")
+        self.configure_redis()
+        self.buffer.start()
+        self.cache.start()
+        self.postgres.configure(self.password("pg_superuser"))
+        self.postgres.start()
+        self.postgres.set_owner_password(self.password(Postgres.OWNER))
+        if self.use_mongo:
+            self.mongo.start()
+
+    def configure_redis(self) -> None:
+        names = [*self.names, "worker"]
+        entities = {name: services.buffered_entities(self.services[name].binary) for name in self.names if self.services[name].binary.exists()}
+        passwords = {name: self.password(f"redis_{name}") for name in ("operator", *names)}
+        self.buffer.configure(services.buffer_acl(passwords, entities), passwords["operator"])
+        self.cache.configure(services.cache_acl(passwords, list(entities)), passwords["operator"])
+
+    def migrate(self) -> list[str]:
+        roles = {f"schools24_{name}": self.password(f"schools24_{name}") for name in (*services.NAMES, "worker")}
+        return migrate(self.postgres.url(Postgres.OWNER, self.password(Postgres.OWNER)), MIGRATIONS, roles)
+
+    # ---- daemons -------------------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Writes the configuration of every daemon, worker and gateway."""
+        for service in self.daemons:
+            self.configure_daemon(service)
+        text = gateway.render(self.routes(), {service.name: service.port for service in self.daemons},
+                              f"{os.environ.get('S24_LISTEN', HOST)}:{self.gateway.port}", str(self.logs / "access.log"),
+                              workers=os.environ.get("S24_GATEWAY_WORKERS", "auto"), **self.certificate())
+        self.account.folder(self.gateway.folder, 0o700)
+        for path in gateway.write_temp_folders(self.gateway.folder):
+            self.account.folder(path, 0o700)
+        self.gateway.configure(text, tls=bool(self.certificate()))
+
+    def certificate(self) -> dict[str, str]:
+        """S24_TLS_CERT and S24_TLS_KEY, copied to where only the gateway reads them."""
+        given = {"certificate": os.environ.get("S24_TLS_CERT", ""), "key": os.environ.get("S24_TLS_KEY", "")}
+        if not given["certificate"]:
+            return {}
+        return {name: str(self.account.write(self.gateway.folder / f"{name}.pem", pathlib.Path(path).read_text(encoding="utf-8")))
+                for name, path in given.items()}
+
+    def routes(self) -> list[gateway.Route]:
+        found = [route for service in self.daemons
+                 for route in gateway.parse_routes(service.name, services.ask(service.binary, "--print-routes"))]
+        if not found:
+            raise StackError("no daemon has printed a route")
+        return found
+
+    def configure_daemon(self, service: Service) -> None:
+        name = service.name
+        settings = {"SCHOOLS24_ENV": self.environment, "AUTH_PUBLIC_KEYS": str(self.conf / "auth_public.pem")}
+        if self.durability != "aof":
+            settings["DURABILITY"] = self.durability
+        for peer in self.daemons:
+            if peer.name != name:
+                settings[f"{peer.name.upper()}_INTERNAL_URL"] = peer.admin_url
+        if name == "auth":
+            settings["AUTH_PRIVATE_KEY"] = str(self.secrets / "auth_private.pem")
+        if name in ("homework", "report", "quiz"):
+            settings["STORAGE_URL"] = f"file://{self.folder / 'uploads'}"
+        environment = {
+            "DATABASE_URL_FILE": self.secret_file(f"{name}.database_url", self.database_url(name)),
+            "REDIS_BUFFER_URLS_FILE": self.secret_file(f"{name}.redis_buffer_urls", self.buffer.url(name, self.password(f"redis_{name}"))),
+            "REDIS_CACHE_URL_FILE": self.secret_file(f"{name}.redis_cache_url", self.cache.url(name, self.password(f"redis_{name}"))),
+            **self.extra,
+        }
+        token = self.service_token(name)
+        if token:
+            settings["SERVICE_TOKEN_FILE"] = self.secret_file(f"{name}.service_token", token)
+        if self.use_mongo:
+            environment["S24_MONGO_URI"] = self.mongo.uri
+        service.configure(settings, environment)
+
+    def database_url(self, name: str) -> str:
+        return self.postgres.url(f"schools24_{name}", self.password(f"schools24_{name}"))
+
+    def service_token(self, name: str) -> str:
+        """Signed by auth's key, made once for each daemon."""
+        file = self.secrets / f"{name}.service_token"
+        if file.exists():
+            return file.read_text(encoding="utf-8")
+        binary = self.binaries / "schools24-auth"
+        if not binary.exists():
+            return ""
+        result = subprocess.run([str(binary), "--service-token", name], capture_output=True, text=True, check=False, timeout=30,
+                                env={"PATH": "/usr/bin:/bin", "AUTH_PRIVATE_KEY": str(self.secrets / "auth_private.pem"), **self.extra})
+        if result.returncode != 0:
+            raise StackError(f"schools24-auth --service-token {name} failed: {result.stderr.strip()}")
+        return result.stdout
+
+    def start_daemons(self) -> None:
+        self.configure_redis()
+        self.configure()
+        # The worker writes the buffer's durability, without which no daemon is ready: so all start first, then all are waited for.
+        for service in self.daemons:
+            service.start(wait=False)
+        for service in self.daemons:
+            service.start()
+        self.gateway.start()
+
+    def start(self, on_database: Callable[[Stack], None] | None = None) -> None:
+        self.start_stores()
+        self.migrate()
+        if on_database:
+            on_database(self)
+        if self.services:
+            self.start_daemons()
+
+    def stop(self) -> dict[str, int | None]:
+        """Everything, the gateway first and the stores last; the exit codes that are known."""
+        codes: dict[str, int | None] = {}
+        self.gateway.stop()
+        for service in reversed(self.daemons):
+            codes[service.name] = service.stop()
+        self.postgres.stop()
+        self.buffer.stop()
+        self.cache.stop()
+        self.mongo.stop()
+        return codes
+
+    # ---- what others need to know ----------------------------------------------------------------------------------------------
+
+    def env(self, logins: object = None) -> dict[str, object]:
+        def of(service: Service) -> dict[str, object]:
+            return {"url": service.url, "admin_url": service.admin_url, "pid": service.process.pid}
+
+        operator = self.password("redis_operator")
+        return {
+            "gateway_url": self.gateway.url,
+            "pg_url": self.postgres.url(Postgres.SUPERUSER, self.password("pg_superuser")),
+            "redis_buffer_url": self.buffer.url("operator", operator),
+            "redis_cache_url": self.cache.url("operator", operator),
+            "mongo_uri": self.mongo.uri or None,
+            "services": {name: of(service) for name, service in self.services.items()},
+            "worker": of(self.worker) if self.has_worker else None,
+            "logins": logins or {},
+            "run_dir": str(self.folder),
+        }
+
+    def dump(self) -> str:
+        return json.dumps(self.env(), indent=2)
