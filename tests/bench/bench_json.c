@@ -42,7 +42,7 @@ static const char homework_body[] =
 	"\"title\":\"Quadratic equations, exercise 4.3\",\"description\":\"Solve problems 1 to 12 from the text book, page "
 	"87.\\nShow every "
 	"step of the factorisation and check each root by putting it back. Bring a graph of problem 7 on squared paper, in "
-	"pencil only.\","
+	"a pencil only.\","
 	"\"due_date\":\"2026-11-28\",\"max_marks\":25,\"allow_late\":true,\"status\":\"assigned\","
 	"\"attachments\":[\"worksheet-4-3.pdf\",\"graph-paper.pdf\"]}";
 
