@@ -37,8 +37,8 @@ static enum retry req_retry(struct pg_req *req)
 {
 	if (!req->pg) /* closed */
 		return RETRY_NO;
-	if (req->lost)
-		return req->reads ? RETRY_NOW : RETRY_NO;
+	if (req->again)
+		return RETRY_NOW;
 	if (pg_error_is_contention(req->fail.sqlstate))
 		return RETRY_LATER;
 	if (!pg_error_is_stale(req->fail.sqlstate))

@@ -49,29 +49,37 @@ static void conn_leave(struct pg_conn *conn)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------------- */
 
-/* What a request gets whose answer will not come any more. */
-static void req_lose(struct pg_req *req)
+/* What a request gets whose answer will not come any more. `unbegun`: the server ended the session before its turn came. */
+static void req_lose(struct pg_req *req, bool unbegun)
 {
-	const struct pg_step *step = &req->steps[req->at];
-	/* An error before the commit is the whole truth: nothing was done. */
-	bool refused = req->err != OK && step->kind != PG_STEP_SYNC && req->kind != PG_REQ_COMMIT;
+	/* An error that came before the commit is the whole truth: nothing was done. */
+	bool nothing_done = unbegun || (req->err != OK && req->steps[req->at].kind != PG_STEP_SYNC);
 
 	if (req->err != OK && !pg_error_is_away(req->fail.sqlstate))
 		return;
-	req->lost = !refused && (req->kind == PG_REQ_QUERY || req->kind == PG_REQ_COMMIT);
-	req->err = req->lost && !req->reads ? ERR_UNCERTAIN : ERR_DB;
+	req->err = ERR_DB;
+	if (req->kind == PG_REQ_COMMIT)
+		req->err = ERR_UNCERTAIN;
+	else if (req->kind == PG_REQ_QUERY && (nothing_done || req->reads))
+		req->again = true;
+	else if (req->kind == PG_REQ_QUERY)
+		req->err = ERR_UNCERTAIN;
 }
 
 static void reqs_lose(struct pg_conn *conn)
 {
-	while (conn->head) {
+	/* The server's own word (such as 57P01) while it served the first: it has begun none of the others. */
+	bool told = conn->head && conn->head->err != OK && conn->head->fail.sqlstate[0] &&
+		    pg_error_is_away(conn->head->fail.sqlstate);
+
+	for (bool first = true; conn->head; first = false) {
 		struct pg_req *req = conn->head;
 
 		conn->head = req->next;
 		if (!conn->head)
 			conn->tail = NULL;
 		conn->in_flight--;
-		req_lose(req);
+		req_lose(req, told && !first);
 		pg_pool_done(req);
 	}
 }

@@ -24,6 +24,7 @@ static const struct {
 	{"57014", ERR_TIMEOUT},   /* statement_timeout */
 	{"57",    ERR_DB},        /* operator intervention: shutting down, starting up */
 	{"08",    ERR_DB},        /* connection */
+	{"08P01", ERR_BUG},       /* protocol: a wrong number of parameters */
 	{"53",    ERR_DB},        /* out of memory, disk, connections */
 	{"58",    ERR_DB},        /* system error outside PostgreSQL */
 	{"25006", ERR_DB},        /* read only: it became a standby */
@@ -93,8 +94,9 @@ bool pg_error_is_stale(const char *sqlstate)
 
 bool pg_error_is_away(const char *sqlstate)
 {
-	return sqlstate[0] == '\0' || strncmp(sqlstate, "57P", 3) == 0 || strncmp(sqlstate, "08", 2) == 0 ||
-	       strcmp(sqlstate, "25006") == 0 || strcmp(sqlstate, "25P03") == 0;
+	return sqlstate[0] == '\0' || strncmp(sqlstate, "57P", 3) == 0 ||
+	       (strncmp(sqlstate, "08", 2) == 0 && strcmp(sqlstate, "08P01") != 0) || strcmp(sqlstate, "25006") == 0 ||
+	       strcmp(sqlstate, "25P03") == 0;
 }
 
 bool pg_stmt_reads(const struct pg_stmt *stmt)

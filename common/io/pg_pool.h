@@ -67,7 +67,7 @@ struct pg_req {
 	PGresult *result; /* of the statement */
 	enum err err;     /* the first */
 	struct pg_fail fail;
-	bool lost;  /* the connection broke and what the server did is unknown */
+	bool again; /* the connection broke, but nothing was done, or it only reads */
 	bool reads; /* so repeating it is harmless */
 };
 
