@@ -68,8 +68,9 @@ struct http_limits {
 	size_t header_bytes, header_fields, target_bytes, connections;
 	int64_t header_ms, idle_ms, lifetime_ms, stall_ms;
 	size_t requests;
+	int64_t rate_window_ms; /* over which min_rate_bps is looked at; 0: 10 s */
 };
-extern const struct http_limits http_limits_default; /* 8 KiB, 64, 2 KiB, fd limit - 200; 5 s, 30 s, 1 h, 30 s; 10,000 */
+extern const struct http_limits http_limits_default; /* 8 KiB, 64, 2 KiB, 0: fd limit - 200; 5 s, 30 s, 1 h, 30 s; 10,000; 10 s */
 
 struct http_server;
 /* Listens on "host:port" ("127.0.0.1:0": any port; http_server_port tells). */
@@ -93,6 +94,7 @@ void http_answer(struct http_exchange *x, int status, struct str headers, struct
 void http_answer_begin(struct http_exchange *x, int status, struct str headers, int64_t length);
 SUSPENDS MUST_CHECK enum err http_write(struct http_exchange *x, struct str bytes, struct deadline d);
 void http_answer_end(struct http_exchange *x);
+void http_answer_cut(struct http_exchange *x); /* instead of the end, when it failed on the way: the client sees a reset, not a short answer */
 bool http_client_gone(const struct http_exchange *x);
 
 /* The next bytes of a streamed body, valid until the next call; empty at its end. ERR_TOO_LARGE, ERR_TIMEOUT, ERR_MALFORMED,
