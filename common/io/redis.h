@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Redis for daemons: hiredis async behind fibers. A `struct redis` is a few pipelined connections for one purpose (cache commands,
+ * Redis for daemons: hiredis behind fibers. A `struct redis` is a few pipelined connections for one purpose (cache commands,
  * buffer commands); commands of one loop turn leave in one write. Deadlines are ours: the oldest command older than grace_ms kills its connection.
  * In-flight cap 4,096 a connection (ERR_OVERLOAD), reconnect with jitter, circuit breaker (down: errors at once, one probe).
  *
@@ -8,8 +8,12 @@
  *	e = redis_call(buffer, arena, d, REDIS_ARGS(STR("GET"), key), &r);        -- ERR_BUFFER/ERR_CACHE when away (conf.fault)
  *	two at once: op = redis_start(a, …); op2 = redis_start(b, …); redis_finish(op, d, &r); redis_finish(op2, d, &r2);
  *
- * A lost connection after a command was sent is ERR_UNCERTAIN (it may have been done); not sent: conf.fault. A server's -ERR is OK with
- * type REDIS_ERROR; -LOADING, -READONLY, -MISCONF, -OOM, -NOREPLICAS, -MASTERDOWN are conf.fault with the text kept in redis_last_error().
+ * A connection lost after a command had left whole is ERR_UNCERTAIN (it may have been done); before that: conf.fault. ERR_TIMEOUT and
+ * ERR_CANCELLED from a wait say nothing about the command either, except that redis_call past its deadline sends nothing.
+ * A server's -ERR is OK with type REDIS_ERROR; -LOADING, -READONLY, -MISCONF, -OOM, -NOREPLICAS, -MASTERDOWN, -BUSY, -NOAUTH and
+ * -CLUSTERDOWN are conf.fault with the text kept in redis_last_error().
+ * Commands of one fiber keep their order only when each is waited for, or when there is one connection. Blocking commands need a
+ * `struct redis` of their own with grace_ms above their wait. A host's name is looked up once, at open, which blocks.
  */
 #ifndef S24_IO_REDIS_H
 #define S24_IO_REDIS_H
