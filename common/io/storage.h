@@ -23,15 +23,26 @@ struct stored_file {
 };
 struct storage_writer;
 SUSPENDS MUST_CHECK enum err storage_begin(struct storage *s, struct uuid school, struct arena *arena, struct deadline d, struct storage_writer **ret);
+/* ERR_TOO_LARGE beyond STORAGE_SIZE_MAX; ERR_IO: the disk is full or broken. After an error every later call on the writer gives it again. */
+#define STORAGE_SIZE_MAX (INT64_C(64) << 20) /* the route's own bound is smaller */
 SUSPENDS MUST_CHECK enum err storage_append(struct storage_writer *w, struct str bytes, struct deadline d);
-/* fsynced and renamed to its key. */
+/* fsynced and renamed to its key, which is fsynced too. The key's text is the arena's. After an error nothing is there, except after
+ * ERR_TIMEOUT and ERR_CANCELLED: then the file may be there all the same, and the sweep will find it. */
 SUSPENDS MUST_CHECK enum err storage_commit(struct storage_writer *w, struct deadline d, struct stored_file *ret);
 void storage_abort(struct storage_writer *w); /* also when the arena is cleared without a commit */
 
 struct storage_reader;
 SUSPENDS MUST_CHECK enum err storage_read_open(struct storage *s, struct str key, struct arena *arena, struct deadline d, int64_t *ret_size,
 					       struct storage_reader **ret); /* ERR_NOT_FOUND */
-SUSPENDS MUST_CHECK enum err storage_read(struct storage_reader *r, struct deadline d, struct str *ret_bytes); /* ≤ 64 KiB; empty at the end */
+/* ≤ 64 KiB, good until the next call; empty at the end */
+SUSPENDS MUST_CHECK enum err storage_read(struct storage_reader *r, struct deadline d, struct str *ret_bytes);
+
+/* Removes the files that were last committed more than `older_s` ago (a day, so that the row had time to come) and that no row names: `named` is
+ * asked about up to 100 keys at a time. Content that is committed again meanwhile stays. */
+typedef SUSPENDS enum err (*storage_named_fn)(void *ctx, const struct str *keys, size_t n, bool *ret_named, struct deadline d);
+SUSPENDS MUST_CHECK enum err storage_sweep(struct storage *s, int64_t older_s, storage_named_fn named, void *ctx, struct deadline d,
+					   size_t *ret_removed);
+
 /* Type from the first bytes: "application/pdf", "image/png", …, else "application/octet-stream". */
 const char *content_sniff(struct str head);
 #endif
