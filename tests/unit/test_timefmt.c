@@ -145,6 +145,7 @@ static void other_instants_are_refused(void **state)
 		"0000-12-31T23:59:59Z",
 		"0001-01-01T00:00:00+00:01", /* in the year 0 */
 		"9999-12-31T23:59:59-00:01", /* in the year 10000 */
+		"9999-12-31T23:59:00-00:01", /* the first of its instants */
 		"2026-11-21T+9:52:03Z",
 		"2026-11-21T09:52:+3Z",
 	};
