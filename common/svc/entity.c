@@ -255,6 +255,48 @@ enum err entity_get_many(struct req *req, const struct entity *e, const struct u
 	return OK;
 }
 
+/* ---- a resource's own GET ---- */
+
+SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, struct uuid id)
+{
+	static const char *const sets[] = {"wb:lease:", "wb:dlq:"};
+	struct redis_op *ops[ARRAY_LEN(sets)];
+	struct redis_reply replies[ARRAY_LEN(sets)] = {0};
+	char text[UUID_TEXT + 1];
+	enum err first = OK;
+
+	uuid_text(id, text);
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+		ops[i] = redis_start(daemon_buffer(req->daemon), REDIS_ARGS(STR("ZSCORE"), str_of(arena_printf(req->arena, "%s%s", sets[i], e->name)),
+									  (struct str){text, UUID_TEXT}));
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+		enum err err = redis_finish(ops[i], req->arena, req->deadline, &replies[i]);
+
+		first = first == OK ? err : first;
+	}
+	if (first != OK)
+		return first;
+	req->sync = replies[1].type != REDIS_NIL ? SYNC_DEAD : replies[0].type != REDIS_NIL ? SYNC_IN_FLIGHT : SYNC_PENDING;
+	return OK;
+}
+
+enum err entity_reply(struct req *req, const struct entity *e, const void *row, const struct schema *s, const void *object)
+{
+	const struct row *r = row;
+	const struct base *base = base_find(req, e, r->id);
+	enum err err = req_reply(req, s, object);
+
+	if (err != OK)
+		return err;
+	req->version = r->version;
+	if (base && base->buffered) {
+		err = ask_state(req, e, r->id);
+		if (err != OK && !buffer_is_away(err))
+			return err;
+	}
+	return OK;
+}
+
 /* ---- new rows and copies ---- */
 
 struct uuid entity_natural_id(const struct entity *e, struct uuid school, const void *row)

@@ -82,6 +82,9 @@ SUSPENDS MUST_CHECK enum err entity_delete(struct req *req, const struct entity 
 /* Runs fn again from a fresh base, up to 5 times, while it returns ERR_CONFLICT from a lost race and the request has no If-Match. */
 SUSPENDS MUST_CHECK enum err entity_retry(struct req *req, SUSPENDS enum err (*fn)(struct req *req, void *arg), void *arg);
 
+/* The answer of a resource's own GET: the object, the row's version for the ETag, and where the row is (pending, in flight, dead). */
+SUSPENDS MUST_CHECK enum err entity_reply(struct req *req, const struct entity *e, const void *row, const struct schema *s, const void *object);
+
 /* ---- several rows, one PUT ------------------------------------------------------------------------------------------------- */
 
 struct change;

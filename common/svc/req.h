@@ -111,6 +111,9 @@ struct page {
 };
 struct page req_page(struct req *req, int64_t default_size); /* from the query's page and page_size; req_reply_page says the same size */
 
+/* Of a page whose statement gives each row a `total` and one row without `id` when the page is empty: takes that row out, returns the total. */
+int64_t list_total(const struct schema *s, struct list *rows);
+
 /* ---- the service's database: scope, school and deadline are the request's ---- */
 SUSPENDS MUST_CHECK enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret);
 SUSPENDS MUST_CHECK enum err db_query_one(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to);

@@ -35,6 +35,20 @@ enum err db_query_one(struct req *req, const struct pg_stmt *stmt, struct pg_par
 	return pg_query_one(daemon_pg(req->daemon), &scope, stmt, params, out, to);
 }
 
+int64_t list_total(const struct schema *s, struct list *rows)
+{
+	const struct field *total = schema_find(s, STR("total")), *id = schema_find(s, STR("id"));
+	const struct fields *first = rows->v;
+	int64_t n = 0;
+
+	if (rows->n == 0 || !total || !id)
+		return (int64_t)rows->n;
+	memcpy(&n, (const char *)rows->v + total->offset, sizeof(n));
+	if ((first->set >> (id - s->fields) & 1) == 0)
+		rows->n = 0;
+	return n;
+}
+
 enum err tx_begin(struct req *req, struct tx **ret)
 {
 	struct tx *tx = arena_zalloc(req->arena, sizeof(*tx));

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole HTTP surface of homework. */
+#include "homework.h"
+
+#define TEACHER ROLE_TEACHER
+#define PUPIL (ROLE_STUDENT | ROLE_PARENT)
+#define OWN MAY_OWN(&homework_entity)
+#define ASSIGNED MAY_ASSIGNED(&homework_entity)
+
+/* clang-format off */
+const struct route homework_routes[] = {
+	{HTTP_GET, "/teacher/homework/options", TEACHER, MAY_SELF, .handler = homework_options,
+		.summary = "Classes and subjects that the teacher may assign homework to"},
+	{HTTP_GET, "/teacher/homework", TEACHER, MAY_SELF, .query = &teacher_list_in_schema, .out = &homework_out_schema, .handler = homework_list,
+		.summary = "The teacher's homework, newest first"},
+	{HTTP_POST, "/teacher/homework", TEACHER, MAY_TEACH, .in = &assign_in_schema, .out = &homework_out_schema,
+		.flags = ROUTE_MULTIPART | ROUTE_FULL_STATE, .handler = homework_assign,
+		.summary = "Assign homework to a class, with up to five files"},
+	{HTTP_GET, "/teacher/homework/{homework_id}", TEACHER, OWN, .out = &homework_out_schema, .handler = homework_get,
+		.summary = "One homework"},
+	{HTTP_PUT, "/teacher/homework/{homework_id}", TEACHER, OWN, .in = &update_in_schema, .out = &homework_out_schema, .handler = homework_update,
+		.summary = "Change title, text, dates, marks or status"},
+	{HTTP_DELETE, "/teacher/homework/{homework_id}", TEACHER, OWN, .handler = homework_delete,
+		.summary = "Delete a homework"},
+	{HTTP_GET, "/teacher/homework/{homework_id}/submissions", TEACHER, OWN, .handler = homework_submissions,
+		.summary = "Who handed in what; students without a submission too"},
+	{HTTP_PUT, "/teacher/homework/{homework_id}/submissions/{student_id}", TEACHER, OWN, .in = &grade_in_schema, .out = &submission_out_schema,
+		.handler = homework_grade, .summary = "Mark a student's work"},
+	{HTTP_GET, "/teacher/homework/{homework_id}/attachments/{attachment_id}/download", TEACHER, OWN, .flags = ROUTE_STREAM,
+		.handler = homework_download, .summary = "A file of the homework"},
+
+	{HTTP_GET, "/academic/homework", PUPIL, MAY_SELF, .query = &student_list_in_schema, .out = &student_homework_schema, .handler = homework_of_student,
+		.summary = "The student's homework with what was handed in"},
+	{HTTP_GET, "/academic/homework/{homework_id}", PUPIL, ASSIGNED, .query = &child_in_schema, .out = &student_homework_schema,
+		.handler = homework_of_student_get, .summary = "One homework as its student sees it"},
+	{HTTP_POST, "/academic/homework/{homework_id}/submit", ROLE_STUDENT, ASSIGNED, .in = &submit_in_schema, .out = &submission_out_schema,
+		.handler = homework_submit, .summary = "Hand in; again until closed, every version is kept"},
+	{HTTP_GET, "/academic/homework/{homework_id}/attachments/{attachment_id}/view", PUPIL, ASSIGNED, .query = &child_in_schema,
+		.flags = ROUTE_STREAM, .handler = homework_view, .summary = "A file of the homework, to show"},
+	{HTTP_GET, "/academic/homework/{homework_id}/attachments/{attachment_id}/download", PUPIL, ASSIGNED, .query = &child_in_schema,
+		.flags = ROUTE_STREAM, .handler = homework_download, .summary = "A file of the homework, to keep"},
+	ROUTE_END,
+};
+/* clang-format on */
