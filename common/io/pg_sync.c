@@ -525,10 +525,17 @@ static enum err copy_rows(struct pg_sync *pg, const struct schema *s, const Oid 
 /* Ends the COPY: for good, or refused by us, which the server answers with an error of no interest. */
 static enum err copy_end(struct pg_sync *pg, enum err sent)
 {
+	int64_t end = clock_mono_us() + (pg->statement_ms + LATE_MS) * US_PER_MS;
+	int ended = sent == ERR_DB ? -1 : 0;
 	PGresult *res;
 	enum err e;
 
-	if (sent == ERR_DB || PQputCopyEnd(pg->link, sent == OK ? NULL : "bad value") != 1)
+	while (ended == 0) {
+		ended = PQputCopyEnd(pg->link, sent == OK ? NULL : "bad value");
+		if (ended == 0 && !flushed(pg, end))
+			ended = -1;
+	}
+	if (ended != 1)
 		return lost(pg);
 	e = answer(pg, &res);
 	if (e == OK)

@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks every statement file against a migrated database: check_sql.py URL [FILE...]
+
+A file holds one statement; its first line is a comment with parameters and result. Each is prepared, so a wrong table, column or type
+fails here and not in a request. Statements that cannot be prepared start with "-- utility": CREATE and the like are run in a
+transaction that is rolled back, COPY ... FROM STDIN is begun and cancelled, transaction control is only looked at. Files of one folder share
+that transaction, so a COPY may name a temporary table that another utility file of the folder creates. More statement files (those generated at
+build time) can be named after the URL. Exit status 1 when any fails.
+"""
+import io
+import pathlib
+import re
+import sys
+
+import psycopg2
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PATTERNS = ("services/*/sql/*.sql", "common/*/sql/*.sql", "worker/sql/*.sql")
+CONTROL = re.compile(r"^(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+COPY = re.compile(r"^COPY\b", re.IGNORECASE)
+
+
+class Refusal(io.RawIOBase):
+    """Data of a COPY that never comes: reaching it means that the server has accepted the statement."""
+
+    asked = False
+
+    def read(self, *_):
+        self.asked = True
+        raise InterruptedError
+
+
+def body_of(text):
+    lines = text.splitlines()
+    while lines and (not lines[0].strip() or lines[0].lstrip().startswith("--")):
+        lines.pop(0)
+    return "\n".join(lines).strip()
+
+
+def is_utility(text):
+    return text.startswith("-- utility")
+
+
+def message(error):
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " | ".join(line.strip() for line in lines[:3]) or type(error).__name__
+
+
+def prepare(cursor, body):
+    # Only one statement can be prepared; a second one behind a semicolon would be run, so it is refused first.
+    if ";" in re.sub(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|\$(\w*)\$.*?\$\2\$)", "", body, flags=re.DOTALL).rstrip().rstrip(";"):
+        raise ValueError("more than one statement")
+    cursor.execute("PREPARE checked AS " + body.rstrip(";"))
+    cursor.execute("DEALLOCATE checked")
+
+
+def run_utility(cursor, body):
+    if CONTROL.match(body):
+        return
+    if not COPY.match(body):
+        cursor.execute(body)
+        return
+    source = Refusal()
+    try:
+        cursor.copy_expert(body, source)
+    except psycopg2.Error:
+        if not source.asked:
+            raise
+
+
+def check(connection, path):
+    """None, or what is wrong."""
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("-- "):
+        return "the first line is no comment with parameters and result"
+    body = body_of(text)
+    if not body:
+        return "no statement"
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT file")
+        try:
+            if is_utility(text):
+                run_utility(cursor, body)
+            else:
+                prepare(cursor, body)
+        except (psycopg2.Error, ValueError) as error:
+            cursor.execute("ROLLBACK TO SAVEPOINT file")
+            return message(error)
+        if COPY.match(body):  # the cancelled COPY has failed the savepoint
+            cursor.execute("ROLLBACK TO SAVEPOINT file")
+    return None
+
+
+def order(path):
+    """Temporary tables before the COPY statements and the statements that read them."""
+    text = path.read_text(encoding="utf-8")
+    creates = is_utility(text) and not COPY.match(body_of(text)) and not CONTROL.match(body_of(text))
+    return (path.parent, not creates, path.name)
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    named = [pathlib.Path(name) for name in sys.argv[2:]]
+    paths = sorted([p for pattern in PATTERNS for p in ROOT.glob(pattern)] + named, key=order)
+    failures, folder = 0, None
+    connection = psycopg2.connect(sys.argv[1])
+    for path in paths:
+        if path.parent != folder:
+            connection.rollback()
+            folder = path.parent
+        problem = check(connection, path)
+        if problem:
+            failures += 1
+            shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+            print(f"{shown}: {problem}")
+    connection.rollback()
+    connection.close()
+    print(f"{len(paths)} statements, {failures} wrong")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
