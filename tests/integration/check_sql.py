@@ -6,7 +6,8 @@ A file holds one statement; its first line is a comment with parameters and resu
 fails here and not in a request. Statements that cannot be prepared start with "-- utility": CREATE and the like are run in a
 transaction that is rolled back, COPY ... FROM STDIN is begun and cancelled, transaction control is only looked at. Files of one folder share
 that transaction, so a COPY may name a temporary table that another utility file of the folder creates. More statement files (those generated at
-build time) can be named after the URL. Exit status 1 when any fails.
+build time) can be named after the URL. Tables without a schema are those of the service's own; the kit's statements (common/svc) are checked in
+every service's schema. Exit status 1 when any fails.
 """
 import io
 import pathlib
@@ -99,6 +100,30 @@ def order(path):
     return (path.parent, not creates, path.name)
 
 
+def schemas_for(path, kit_schemas):
+    """Whose tables an unqualified name means."""
+    parts = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
+    if parts[:2] == ("common", "svc"):
+        return kit_schemas or ["public"]
+    if parts[:1] == ("services",):
+        return [parts[1]]
+    if parts[:1] == ("worker",):
+        return ["worker"]
+    return ["public"]
+
+
+def kit_schemas_in(connection):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'audit_logs' ORDER BY 1")
+        return [row[0] for row in cursor.fetchall()]
+
+
+def check_in(connection, path, schema):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
+    return check(connection, path)
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -106,15 +131,18 @@ def main():
     paths = sorted([p for pattern in PATTERNS for p in ROOT.glob(pattern)] + named, key=order)
     failures, folder = 0, None
     connection = psycopg2.connect(sys.argv[1])
+    kit_schemas = kit_schemas_in(connection)
     for path in paths:
         if path.parent != folder:
             connection.rollback()
             folder = path.parent
-        problem = check(connection, path)
-        if problem:
-            failures += 1
-            shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-            print(f"{shown}: {problem}")
+        for schema in schemas_for(path, kit_schemas):
+            problem = check_in(connection, path, schema)
+            if problem:
+                failures += 1
+                shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+                print(f"{shown} ({schema}): {problem}")
+                break
     connection.rollback()
     connection.close()
     print(f"{len(paths)} statements, {failures} wrong")
