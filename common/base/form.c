@@ -5,7 +5,8 @@
 struct form_state {
 	struct field_in in;
 	uint64_t seen;
-	uint64_t closed; /* fields that take no more pairs: about which a problem was told, and arrays that came as JSON text */
+	uint64_t whole;  /* arrays that came as JSON text, and take no repetition */
+	uint64_t told;   /* fields of which every further pair would be the same problem again */
 	size_t caps[64]; /* room of the arrays that come by repetition; 0: none yet */
 };
 
@@ -65,7 +66,7 @@ static bool repeated(struct form_state *state, const struct field *f, size_t i, 
 		return false;
 	}
 	if (list->n >= max) {
-		state->closed |= UINT64_C(1) << i;
+		state->told |= UINT64_C(1) << i;
 		field_problem(&state->in, at, "too_many", "must have at most %zu items", max);
 		return false;
 	}
@@ -84,10 +85,12 @@ static bool repeated(struct form_state *state, const struct field *f, size_t i, 
 	return true;
 }
 
+/* Well-formed text of an array; what its strings are worth is the reader's to judge. */
 static bool is_array_text(struct str value)
 {
-	value = str_trim(value);
-	return value.n != 0 && value.p[0] == '[' && json_is_valid(value);
+	struct json_scan scan = json_scan_of(value);
+
+	return json_peek(&scan) == '[' && json_scan_value(&scan, 1) && json_at_end(&scan);
 }
 
 static bool take(struct form_state *state, const struct field *f, size_t i, const struct field_path *at, struct str value,
@@ -97,15 +100,15 @@ static bool take(struct form_state *state, const struct field *f, size_t i, cons
 	bool again = (state->seen & bit) != 0;
 
 	state->seen |= bit;
-	if ((state->closed & bit) != 0)
+	if ((state->told & bit) != 0)
 		return false;
-	if (again && !field_is_array(f)) {
-		state->closed |= bit;
+	if (again && (!field_is_array(f) || (state->whole & bit) != 0)) {
+		state->told |= bit;
 		field_problem(&state->in, at, "duplicate", "is there twice");
 		return false;
 	}
 	if (field_is_array(f) && !again && is_array_text(value)) {
-		state->closed |= bit;
+		state->whole |= bit;
 		return field_array_text(&state->in, f, at, value, to);
 	}
 	if (field_is_array(f))
