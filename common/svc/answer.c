@@ -9,9 +9,9 @@
 #include "svc/kit.h"
 
 /* Every answer's: no sniffing, and nothing of it runs or is framed should a browser show it. */
-#define SECURITY_LINES                                                                             \
-	"X-Content-Type-Options: nosniff\r\n"                                                      \
-	"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"                  \
+#define SECURITY_LINES                                                            \
+	"X-Content-Type-Options: nosniff\r\n"                                     \
+	"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n" \
 	"Referrer-Policy: no-referrer\r\n"
 #define JSON_LINES "Content-Type: application/json; charset=utf-8\r\n" SECURITY_LINES
 
@@ -113,7 +113,8 @@ enum err req_reply_page(struct req *req, const char *name, const struct schema *
 
 	IGNORE(req_reply_list(req, name, s, rows)); /* it cannot fail */
 	req->body.n--;
-	buf_printf(&req->body, ",\"total\":%lld,\"page\":%lld,\"page_size\":%lld}", (long long)total, (long long)page.number, (long long)page.size);
+	buf_printf(&req->body, ",\"total\":%lld,\"page\":%lld,\"page_size\":%lld}", (long long)total, (long long)page.number,
+		   (long long)page.size);
 	put_link(req, "first", 1, "Link: ");
 	if (page.number > 1)
 		put_link(req, "prev", page.number - 1, ", ");
@@ -160,8 +161,8 @@ static void put_sync(struct req *req)
 	if (req->sync == SYNC_NONE || out->n < 2 || out->p[out->n - 1] != '}')
 		return;
 	out->n--;
-	buf_printf(out, "%s\"sync\":{\"state\":\"%s\",\"version\":%lld,\"durability\":\"%s\"", out->n > 1 ? "," : "", sync_names[req->sync],
-		   (long long)(req->version > 0 ? req->version : 0), durability_of(req));
+	buf_printf(out, "%s\"sync\":{\"state\":\"%s\",\"version\":%lld,\"durability\":\"%s\"", out->n > 1 ? "," : "",
+		   sync_names[req->sync], (long long)(req->version > 0 ? req->version : 0), durability_of(req));
 	if (req->due_us != 0) {
 		char due[TIME_TEXT + 1];
 
@@ -184,7 +185,8 @@ static struct str make_tag(const struct req *req, char *to, size_t size)
 	uint64_t hash;
 	int n;
 
-	if (req->version < 0 || req->database_only || req->body.n == 0 || req->content_type != NULL || (req->version == 0 && !is_read(req)))
+	if (req->version < 0 || req->database_only || req->body.n == 0 || req->content_type != NULL ||
+	    (req->version == 0 && !is_read(req)))
 		return (struct str){NULL, 0};
 	hash = str_hash(buf_str(&req->body), UINT64_C(0x5c7001524));
 	if (req->version > 0)

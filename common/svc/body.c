@@ -44,7 +44,8 @@ struct http_plan body_plan(struct req *req)
 					  .min_rate_bps = UPLOAD_MIN_RATE};
 	if (length != 0 && !is_type(type, "application/json"))
 		return refuse(req, ERR_MEDIA_TYPE,
-			      (route->flags & ROUTE_MULTIPART) != 0 ? "send multipart/form-data or application/json" : "send application/json");
+			      (route->flags & ROUTE_MULTIPART) != 0 ? "send multipart/form-data or application/json"
+								    : "send application/json");
 	if (length > KIT_JSON_MAX)
 		return refuse(req, ERR_TOO_LARGE, "a JSON body has at most 256 KiB");
 	return (struct http_plan){.body = HTTP_BODY_WHOLE, .body_max = KIT_JSON_MAX, .body_ms = BODY_MS};
@@ -80,7 +81,8 @@ static void refuse_duplicates(struct req *req, const struct schema *s, const str
 		for (size_t j = 0; j < i && f != NULL && !takes_many(f); j++) {
 			if (!str_eq(pairs[i].name, pairs[j].name))
 				continue;
-			problem_add(&req->problems, arena_printf(req->arena, "/%s", f->name), "duplicate", "is given more than once");
+			problem_add(&req->problems, arena_printf(req->arena, "/%s", f->name), "duplicate",
+				    "is given more than once");
 			break;
 		}
 	}
@@ -314,7 +316,8 @@ SUSPENDS enum err body_read(struct req *req)
 		query = read_query(req);
 	if (query == ERR_MALFORMED)
 		return query;
-	if (route->in != NULL && (route->flags & ROUTE_MULTIPART) != 0 && is_type(http_header(req->x, "Content-Type"), "multipart/form-data"))
+	if (route->in != NULL && (route->flags & ROUTE_MULTIPART) != 0 &&
+	    is_type(http_header(req->x, "Content-Type"), "multipart/form-data"))
 		e = read_multipart(req);
 	else if (route->in != NULL)
 		e = read_json(req);

@@ -13,6 +13,8 @@
 #include "svc/service.h"
 #include "svc/settings.h"
 
+#define SERVICE_VERSION "0.1.0"
+
 enum daemon_state { DAEMON_STARTING, DAEMON_SERVING, DAEMON_DRAINING };
 
 #define DAEMON_RELOADS_MAX 4
@@ -42,18 +44,18 @@ struct daemon {
 
 	struct side people, admin;
 
-	void *authn;  /* authn.c */
+	void *authn;             /* authn.c */
 	size_t degraded_running; /* writes that go to the database because the buffer is away (degraded.c) */
 
 	enum daemon_state state;
 	bool drained;
 	struct timer drain_timer, hard_timer;
-	struct fiber *watch; /* looks at the buffer's durability */
-	struct listen_state *listens;
-	bool durability_known; /* the buffer said what follows; false while it holds no verdict of the worker */
+	struct fiber *watch;       /* looks at the buffer's durability */
+	struct redis_sub *listens; /* service->listens */
+	bool durability_known;     /* the buffer said what follows; false while it holds no verdict of the worker */
 	enum durability durability;
 
-	uint8_t boot[8];    /* request ids: this process … */
+	uint8_t boot[8];     /* request ids: this process … */
 	uint64_t n_requests; /* … and this one */
 	size_t live;         /* requests between head and done */
 	int64_t started_us;
@@ -71,5 +73,9 @@ void daemon_drain(struct daemon *d);               /* what SIGTERM does */
 void daemon_close(struct daemon *d);
 void daemon_on_reload(struct daemon *d, void (*fn)(struct daemon *d)); /* SIGHUP: keys, levels */
 const struct settings *daemon_settings(const struct daemon *d);
+/* Does the buffer guarantee what is configured, as far as the worker has said? */
+bool daemon_durability_ok(const struct daemon *d);
+/* Tables of settings as text, for --help. */
+void daemon_help(const struct service *service, struct buf *out);
 
 #endif

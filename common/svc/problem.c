@@ -95,7 +95,10 @@ void problem_of(const struct req *req, enum err e, struct buf *body, struct buf 
 	if (status == 405)
 		put_allow(req->allowed, headers);
 	if (status == 429 || status == 503)
-		buf_printf(headers, "Retry-After: %lld\r\n", (long long)(req->retry_after_s > 0 ? req->retry_after_s : status == 429 ? 1 : 2));
+		buf_printf(headers, "Retry-After: %lld\r\n",
+			   (long long)(req->retry_after_s > 0 ? req->retry_after_s
+				       : status == 429        ? 1
+							      : 2));
 }
 
 /* Whose fault decides the level: a client's is told, the system's warned of, ours an error. Denials are of interest (ASVS 16.3). */
@@ -118,22 +121,33 @@ void problem_log(const struct req *req, enum err e)
 	if (file != NULL) {
 		const char *common = strstr(file, "common/"), *services = strstr(file, "services/");
 
-		snprintf(where, sizeof(where), "%s:%d", common != NULL ? common : services != NULL ? services : file, req->fail_line);
+		snprintf(where, sizeof(where), "%s:%d",
+			 common != NULL     ? common
+			 : services != NULL ? services
+					    : file,
+			 req->fail_line);
 	}
 	log_at(level_of(e), "request failed", LOG_S("request_id", req->id), LOG_S("method", http_method_name(req->x->method)),
-	       LOG_S("route", req->entry->path), LOG_I("status", err_status(e)), LOG_S("code", req->code != NULL ? req->code : err_code(e)), LOG_E(e),
-	       LOG_S("at", where), LOG_S("detail", req->detail != NULL ? req->detail : ""),
-	       LOG_STR("field", req->problems.n != 0 ? req->problems.v[0].pointer : STR("")), LOG_S("role", role_name(req->who.role)), LOG_S("user", user),
-	       LOG_S("school", school), LOG_END);
+	       LOG_S("route", req->entry->path), LOG_I("status", err_status(e)),
+	       LOG_S("code", req->code != NULL ? req->code : err_code(e)), LOG_E(e), LOG_S("at", where),
+	       LOG_S("detail", req->detail != NULL ? req->detail : ""),
+	       LOG_STR("field", req->problems.n != 0 ? req->problems.v[0].pointer : STR("")),
+	       LOG_S("role", role_name(req->who.role)), LOG_S("user", user), LOG_S("school", school), LOG_END);
 }
 
 static const struct {
 	int status;
 	const char *title;
 } server_titles[] = {
-	{400, "The request cannot be read"}, {408, "The request took too long"},        {413, "The request is too large"},
-	{414, "The address is too long"},    {417, "Unknown expectation"},              {431, "The header block is too large"},
-	{501, "Not implemented"},            {503, "Overloaded"},                       {505, "HTTP version not supported"},
+	{400, "The request cannot be read"},
+	{408, "The request took too long"},
+	{413, "The request is too large"},
+	{414, "The address is too long"},
+	{417, "Unknown expectation"},
+	{431, "The header block is too large"},
+	{501, "Not implemented"},
+	{503, "Overloaded"},
+	{505, "HTTP version not supported"},
 };
 
 void problem_of_server(void *ctx, int status, const char *code, const char *detail, struct buf *body)

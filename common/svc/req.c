@@ -178,12 +178,8 @@ static const struct {
 	const char *name;
 	SUSPENDS enum err (*fn)(struct req *req);
 } filters[] = {
-	{"deadline", filter_deadline},
-	{"authentication", filter_authn},
-	{"rate", filter_rate},
-	{"body", filter_body},
-	{"object rule", filter_rule},
-	{"handler", filter_handler},
+	{"deadline", filter_deadline}, {"authentication", filter_authn}, {"rate", filter_rate},
+	{"body", filter_body},         {"object rule", filter_rule},     {"handler", filter_handler},
 };
 
 SUSPENDS static void req_fiber(void *arg)
@@ -259,7 +255,8 @@ static size_t param_index(const struct req *req, const char *name)
 	for (size_t i = 0; i < req->n_params; i++)
 		if (str_is(req->entry->params[i], name))
 			return i;
-	log_error("a handler asks for a parameter that its path has not", LOG_S("path", req->entry->path), LOG_S("parameter", name));
+	log_error("a handler asks for a parameter that its path has not", LOG_S("path", req->entry->path),
+		  LOG_S("parameter", name));
 	abort();
 }
 

@@ -8,8 +8,9 @@ static const struct {
 	enum role role;
 	const char *name;
 } names[] = {
-	{ROLE_SUPER_ADMIN, "super_admin"}, {ROLE_ADMIN, "admin"}, {ROLE_TEACHER, "teacher"}, {ROLE_STUDENT, "student"},
-	{ROLE_STAFF, "staff"},             {ROLE_PARENT, "parent"}, {ROLE_SERVICE, "service"}, {ROLE_ANYONE, "anyone"},
+	{ROLE_SUPER_ADMIN, "super_admin"}, {ROLE_ADMIN, "admin"},   {ROLE_TEACHER, "teacher"},
+	{ROLE_STUDENT, "student"},         {ROLE_STAFF, "staff"},   {ROLE_PARENT, "parent"},
+	{ROLE_SERVICE, "service"},         {ROLE_ANYONE, "anyone"},
 };
 
 const char *role_name(enum role role)

@@ -77,6 +77,7 @@ struct route {
 	unsigned flags;
 	enum rate_class rate;
 	struct cache_policy cache;
+	const struct entity *creates; /* ROUTE_FULL_STATE: whose rows it makes (the database's grants follow from it) */
 	route_fn handler;
 	const char *summary; /* one line for OpenAPI */
 };

@@ -2,7 +2,6 @@
 /* The tree of routes: built once, then read only; matching allocates nothing unless a segment is percent-encoded. */
 #include "svc/router.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
@@ -59,19 +58,6 @@ struct router *router_free(struct router *r)
 	arena_free(r->arena);
 	free(r);
 	return NULL;
-}
-
-const char *route_path(const struct route *route, struct arena *arena)
-{
-	return arena_printf(arena, "%s%s", (route->flags & ROUTE_BARE) != 0 || route_is_internal(route) ? "" : ROUTE_PREFIX, route->path);
-}
-
-bool route_param(struct str segment, struct str *ret_name)
-{
-	if (segment.n < 3 || segment.p[0] != '{' || segment.p[segment.n - 1] != '}')
-		return false;
-	*ret_name = (struct str){segment.p + 1, segment.n - 2};
-	return true;
 }
 
 /* Length first: cheaper than the bytes, and any order serves. */
@@ -209,7 +195,8 @@ static bool decode(struct arena *arena, struct str *segment)
 	return str_is_utf8(*segment);
 }
 
-enum err router_match(const struct router *r, enum http_method method, struct str path, struct arena *arena, struct route_match *ret)
+enum err router_match(const struct router *r, enum http_method method, struct str path, struct arena *arena,
+		      struct route_match *ret)
 {
 	struct walk w = {.method = method == HTTP_HEAD ? HTTP_GET : method, .match = ret};
 	struct str rest;

@@ -28,7 +28,7 @@ struct route_match {
 	struct str text[ROUTE_PARAMS_MAX]; /* decoded */
 	struct uuid id[ROUTE_PARAMS_MAX];  /* nil for a parameter that is no id */
 	size_t n;
-	unsigned allowed;                  /* ERR_METHOD: bits 1 << method */
+	unsigned allowed; /* ERR_METHOD: bits 1 << method */
 };
 
 struct router;
@@ -38,7 +38,8 @@ void router_add(struct router *r, const struct route *route); /* a row that tabl
 MUST_CHECK enum err router_match(const struct router *r, enum http_method method, struct str path, struct arena *arena,
 				 struct route_match *ret); /* ERR_NOT_FOUND, ERR_METHOD */
 size_t router_size(const struct router *r);
-struct route_entry *router_entry(const struct router *r, size_t i); /* in the order of router_add; the last, i == size, is "no route" */
+struct route_entry *router_entry(const struct router *r,
+				 size_t i); /* in the order of router_add; the last, i == size, is "no route" */
 
 /* The full path of a row, in the arena. */
 const char *route_path(const struct route *route, struct arena *arena);

@@ -13,9 +13,10 @@
 struct service;
 
 /* Every process that has an internal listener: <NAME>_INTERNAL_URL. */
-#define SETTINGS_PEERS(X)                                                                          \
-	X(AUTH, auth) X(DASHBOARD, dashboard) X(QUIZ, quiz) X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee)     \
-	X(INVENTORY, inventory) X(BUSROUTE, busroute) X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
+#define SETTINGS_PEERS(X)                                                                                 \
+	X(AUTH, auth)                                                                                     \
+	X(DASHBOARD, dashboard) X(QUIZ, quiz) X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) \
+		X(INVENTORY, inventory) X(BUSROUTE, busroute) X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
 
 struct settings {
 	const char *listen, *admin_listen;
@@ -37,7 +38,7 @@ struct settings {
 	bool prometheus;
 
 	/* Made from the above by settings_finish. */
-	enum codec codec;            /* CODEC_RAW when compression is off */
+	enum codec codec;                   /* CODEC_RAW when compression is off */
 	const char *buffer_url, *cache_url; /* "": none */
 	unsigned buffer_connections, cache_connections;
 };

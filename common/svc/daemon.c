@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a daemon: what it opens, in which order, how it drains and closes. */
+#include "svc/daemon.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/timefmt.h"
+#include "base/uuid.h"
+#include "io/fiber.h"
+#include "io/loop.h"
+#include "io/yaml.h"
+#include "svc/authn.h"
+#include "svc/kit.h"
+
+#define WATCH_MS 2000
+#define HARD_STOP_MS 10000
+#define WORK_THREADS 4
+#define WORK_QUEUE 256
+#define PEER_CONNECTIONS 32
+
+/* ---- configuration ---- */
+
+static bool is_known(const struct service *service, struct str key)
+{
+	return conf_knows(settings_rows, key) || (service->conf != NULL && conf_knows(service->conf, key));
+}
+
+enum err daemon_load(struct daemon *d, const struct service *service, const char *conf_path, struct buf *problems)
+{
+	struct conf_pair *pairs = NULL;
+	size_t n = 0, before = problems->n;
+
+	d->service = service;
+	d->conf_path = conf_path;
+	if (d->arena == NULL)
+		d->arena = arena_new();
+	IGNORE(table_check(service, problems)); /* told by problems, as all the others below */
+	if (conf_path != NULL)
+		IGNORE(yaml_load(conf_path, d->arena, &pairs, &n, problems));
+	for (size_t i = 0; i < n; i++)
+		if (!is_known(service, pairs[i].key))
+			buf_printf(problems, "%s:%d: unknown setting \"%.*s\"\n", conf_path, pairs[i].line,
+				   STR_FMT(pairs[i].key));
+	IGNORE(conf_load(settings_rows, &d->settings, pairs, n, d->arena, problems));
+	if (service->conf != NULL) {
+		d->conf = arena_zalloc(d->arena, service->conf_size);
+		IGNORE(conf_load(service->conf, d->conf, pairs, n, d->arena, problems));
+	}
+	if (problems->n != before)
+		return ERR_INVALID;
+	return settings_finish(&d->settings, service, d->arena, problems);
+}
+
+void daemon_help(const struct service *service, struct buf *out)
+{
+	conf_help(settings_rows, out);
+	if (service->conf != NULL)
+		conf_help(service->conf, out);
+}
+
+/* ---- what the buffer guarantees ---- */
+
+static bool has_buffer(const struct daemon *d)
+{
+	return (d->service->flags & SERVICE_NO_BUFFER) == 0;
+}
+
+bool daemon_durability_ok(const struct daemon *d)
+{
+	enum durability wanted = DURABILITY_AOF;
+
+	IGNORE(durability_parse(str_of(d->settings.durability), &wanted)); /* checked at start */
+	return d->durability_known && d->durability >= wanted;
+}
+
+const char *daemon_durability(const struct daemon *d)
+{
+	static const char *const names[] = {
+		[DURABILITY_MEMORY] = "memory", [DURABILITY_AOF] = "aof", [DURABILITY_REPLICATED] = "replicated"};
+
+	return d->durability_known ? names[d->durability] : d->settings.durability;
+}
+
+/* "aof 1763719200000": the worker's verdict and its time. */
+SUSPENDS static void look_at_durability(struct daemon *d)
+{
+	struct arena *arena = arena_new();
+	struct redis_reply reply;
+	struct str rest;
+	bool was = daemon_durability_ok(d);
+	enum err e = redis_call(d->buffer, arena, deadline_in(d->loop, 1000), REDIS_ARGS(STR("GET"), STR("wb:durability")),
+				&reply);
+
+	/* An unreachable buffer has not become weaker: what was seen last stands. */
+	if (e == OK) {
+		rest = reply.type == REDIS_STRING ? reply.s : STR("");
+		d->durability_known = durability_parse(str_split(&rest, ' '), &d->durability);
+		if (was != daemon_durability_ok(d))
+			log_at(was ? LOG_WARN : LOG_INFO, "the buffer's durability",
+			       LOG_S("is", d->durability_known ? daemon_durability(d) : "unknown"),
+			       LOG_S("wanted", d->settings.durability), LOG_END);
+	}
+	arena_free(arena);
+}
+
+SUSPENDS static void watch_fiber(void *arg)
+{
+	struct daemon *d = arg;
+
+	d->watch = fiber_self();
+	do {
+		look_at_durability(d);
+	} while (sleep_ms(d->loop, WATCH_MS, (struct deadline){INT64_MAX}) == OK);
+	d->watch = NULL;
+}
+
+/* ---- events of other daemons ---- */
+
+struct heard {
+	struct daemon *daemon;
+	const struct listen_row *row;
+	struct arena *arena;
+	struct str envelope;
+};
+
+SUSPENDS static void heard_fiber(void *arg)
+{
+	struct heard *heard = arg;
+	struct arena *arena = heard->arena;
+	enum err e = heard->row->handle(heard->daemon, heard->envelope);
+
+	if (e != OK)
+		log_warn("an event was not handled", LOG_S("channel", heard->row->channel), LOG_E(e));
+	arena_free(arena);
+}
+
+static void on_message(void *ctx, struct str channel, struct str payload)
+{
+	struct daemon *d = ctx;
+
+	for (const struct listen_row *row = d->service->listens; row->channel != NULL; row++) {
+		struct arena *arena;
+		struct heard *heard;
+
+		if (!str_is(channel, row->channel))
+			continue;
+		arena = arena_new();
+		heard = arena_zalloc(arena, sizeof(*heard));
+		*heard = (struct heard){.daemon = d, .row = row, .arena = arena, .envelope = arena_str(arena, payload)};
+		if (fiber_spawn(d->loop, row->channel, heard_fiber, heard) != OK) {
+			log_warn("an event was dropped: too many fibers", LOG_S("channel", row->channel));
+			arena_free(arena);
+		}
+	}
+}
+
+static void on_connected(void *ctx)
+{
+	(void)ctx;
+}
+
+static enum err open_listens(struct daemon *d, const struct redis_conf *conf)
+{
+	const struct redis_sub_events events = {.ctx = d, .message = on_message, .connected = on_connected};
+	const char *channels[64];
+	size_t n = 0;
+
+	if (d->service->listens == NULL || d->buffer == NULL)
+		return OK;
+	for (const struct listen_row *row = d->service->listens; row->channel != NULL && n < ARRAY_LEN(channels); row++)
+		channels[n++] = row->channel;
+	return n == 0 ? OK : redis_sub_open(d->loop, conf, channels, n, &events, &d->listens);
+}
+
+/* ---- opening ---- */
+
+static enum err failed(const char *what, enum err e)
+{
+	if (e != OK)
+		log_error("cannot start", LOG_S("what", what), LOG_E(e));
+	return e;
+}
+
+static enum err open_stores(struct daemon *d)
+{
+	const struct settings *s = &d->settings;
+	struct redis_conf buffer = {.name = "buffer",
+				    .url = s->buffer_url,
+				    .connections = s->buffer_connections,
+				    .fault = ERR_BUFFER,
+				    .connect_ms = 1000,
+				    .grace_ms = 2000};
+	struct redis_conf cache = {.name = "cache",
+				   .url = s->cache_url,
+				   .connections = s->cache_connections,
+				   .fault = ERR_CACHE,
+				   .connect_ms = 1000,
+				   .grace_ms = 2000};
+	struct pg_conf pg = {.url = s->database_url,
+			     .connections = (unsigned)s->pg_connections,
+			     .connect_ms = 3000,
+			     .statement_ms = 5000,
+			     .lock_ms = 2000};
+	enum err e = OK;
+
+	if (s->storage_url[0] != '\0')
+		e = failed("STORAGE_URL", storage_open(d->loop, d->work, s->storage_url, &d->storage));
+	if (e == OK && s->buffer_url[0] != '\0')
+		e = failed("the buffer's Redis", redis_open(d->loop, &buffer, &d->buffer));
+	if (e == OK && s->cache_url[0] != '\0')
+		e = failed("the cache's Redis", redis_open(d->loop, &cache, &d->cache));
+	if (e == OK && (d->service->flags & SERVICE_NO_PG) == 0)
+		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
+	return e != OK ? e : failed("subscriptions", open_listens(d, &buffer));
+}
+
+static void build_routers(struct daemon *d)
+{
+	d->people.router = router_new();
+	d->admin.router = router_new();
+	router_add(d->people.router, &openapi_route);
+	router_add(d->admin.router, &openapi_route);
+	for (const struct route *r = admin_routes; r->path != NULL; r++)
+		if (d->settings.prometheus || strcmp(r->path, "/metrics") != 0)
+			router_add(d->admin.router, r);
+	for (const struct route *r = d->service->routes; r != NULL && r->path != NULL; r++)
+		router_add(route_is_internal(r) ? d->admin.router : d->people.router, r);
+}
+
+static enum err open_side(struct daemon *d, struct side *side, const char *name, const char *address)
+{
+	enum err e;
+
+	side->daemon = d;
+	side->listener = req_listener(side);
+	e = http_server_open(d->loop, address, &side->listener, &http_limits_default, &side->server);
+	if (e != OK)
+		log_error("cannot listen", LOG_S("listener", name), LOG_S("address", address), LOG_E(e));
+	return e;
+}
+
+/* ---- signals ---- */
+
+static void on_term(void *ctx)
+{
+	daemon_drain(ctx);
+}
+
+static void on_hup(void *ctx)
+{
+	struct daemon *d = ctx;
+	struct daemon fresh = {0};
+	struct buf problems = {0};
+	enum log_level level;
+
+	/* What can change in a running daemon: the log level here, keys where their owner says so. */
+	if (daemon_load(&fresh, d->service, d->conf_path, &problems) != OK)
+		log_warn("configuration not reloaded", LOG_STR("problems", buf_str(&problems)));
+	else if (log_level_parse(fresh.settings.log_level, &level))
+		log_setup(d->service->name, level);
+	arena_free(fresh.arena);
+	buf_done(&problems);
+	for (size_t i = 0; i < d->n_reload; i++)
+		d->reload[i](d);
+	log_info("reloaded");
+}
+
+void daemon_on_reload(struct daemon *d, void (*fn)(struct daemon *d))
+{
+	if (d->n_reload == DAEMON_RELOADS_MAX)
+		abort();
+	d->reload[d->n_reload++] = fn;
+}
+
+enum err daemon_open(struct daemon *d)
+{
+	enum log_level level = LOG_INFO;
+	enum err e;
+
+	IGNORE(log_level_parse(d->settings.log_level, &level)); /* checked at load */
+	log_setup(d->service->name, level);
+	random_bytes(d->boot, sizeof(d->boot));
+	d->loop = loop_new();
+	d->started_us = loop_mono_us(d->loop);
+	d->work = work_pool_new(d->loop, "files", WORK_THREADS, WORK_QUEUE);
+	d->http = http_client_new(d->loop, d->service->name, PEER_CONNECTIONS);
+	e = open_stores(d);
+	if (e == OK)
+		e = failed("authentication", authn_open(d));
+	if (e != OK)
+		return e;
+	build_routers(d);
+	if (d->service->start != NULL)
+		e = failed("the service", d->service->start(d));
+	if (e == OK && has_buffer(d) && d->buffer != NULL)
+		e = fiber_spawn(d->loop, "durability", watch_fiber, d);
+	if (e == OK)
+		e = open_side(d, &d->admin, "admin", d->settings.admin_listen);
+	if (e == OK)
+		e = open_side(d, &d->people, "people", d->settings.listen);
+	if (e != OK)
+		return e;
+	loop_on_signal(d->loop, SIGTERM, on_term, d);
+	loop_on_signal(d->loop, SIGINT, on_term, d);
+	loop_on_signal(d->loop, SIGHUP, on_hup, d);
+	d->state = DAEMON_SERVING;
+	log_info("listening", LOG_I("port", http_server_port(d->people.server)),
+		 LOG_I("admin_port", http_server_port(d->admin.server)), LOG_S("version", SERVICE_VERSION),
+		 LOG_S("env", d->settings.env));
+	return OK;
+}
+
+/* ---- draining ---- */
+
+static void on_admin_idle(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	d->drained = true;
+	loop_stop(d->loop);
+}
+
+/* Probes and peers are served until the last request of people has its answer. */
+static void on_people_idle(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	http_server_drain(d->admin.server, on_admin_idle, d);
+}
+
+static void on_hard_stop(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	log_warn("requests were cut off", LOG_I("in_flight", d->live));
+	loop_stop(d->loop);
+}
+
+static void on_drain_wait(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	timer_set(&d->hard_timer, d->loop, HARD_STOP_MS * US_PER_MS, on_hard_stop, d);
+	http_server_drain(d->people.server, on_people_idle, d);
+}
+
+void daemon_drain(struct daemon *d)
+{
+	if (d->state == DAEMON_DRAINING)
+		return;
+	d->state = DAEMON_DRAINING;
+	log_info("draining", LOG_I("in_flight", d->live), LOG_I("wait_ms", d->settings.drain_wait_ms));
+	timer_set(&d->drain_timer, d->loop, d->settings.drain_wait_ms * US_PER_MS, on_drain_wait, d);
+}
+
+void daemon_run(struct daemon *d)
+{
+	loop_run(d->loop);
+}
+
+/* ---- closing ---- */
+
+void daemon_close(struct daemon *d)
+{
+	if (d->loop != NULL) {
+		timer_stop(&d->drain_timer);
+		timer_stop(&d->hard_timer);
+		if (d->watch != NULL)
+			fiber_cancel(d->watch);
+		if (d->people.server != NULL)
+			http_server_close(d->people.server);
+		if (d->admin.server != NULL)
+			http_server_close(d->admin.server);
+		if (d->service->stop != NULL && d->people.router != NULL)
+			d->service->stop(d);
+		d->listens = redis_sub_close(d->listens);
+		authn_close(d);
+		if (!fiber_drain(d->loop, deadline_in(d->loop, 2000))) {
+			/* What they wait for must not be pulled from under them; the process ends anyway. */
+			log_warn("fibers were left", LOG_I("fibers", fiber_stats().live));
+			return;
+		}
+		d->pg = pg_close(d->pg);
+		d->cache = redis_close(d->cache);
+		d->buffer = redis_close(d->buffer);
+		d->storage = storage_close(d->storage);
+		d->http = http_client_free(d->http);
+		d->work = work_pool_free(d->work);
+		d->loop = loop_free(d->loop);
+	}
+	d->people.router = router_free(d->people.router);
+	d->admin.router = router_free(d->admin.router);
+	d->arena = arena_free(d->arena);
+}
+
+/* ---- accessors ---- */
+
+struct loop *daemon_loop(const struct daemon *d)
+{
+	return d->loop;
+}
+
+const struct service *daemon_service(const struct daemon *d)
+{
+	return d->service;
+}
+
+void *daemon_conf(const struct daemon *d)
+{
+	return d->conf;
+}
+
+const struct settings *daemon_settings(const struct daemon *d)
+{
+	return &d->settings;
+}
+
+struct pg *daemon_pg(const struct daemon *d)
+{
+	return d->pg;
+}
+
+struct redis *daemon_buffer(const struct daemon *d)
+{
+	return d->buffer;
+}
+
+struct redis *daemon_cache(const struct daemon *d)
+{
+	return d->cache;
+}
+
+struct storage *daemon_storage(const struct daemon *d)
+{
+	return d->storage;
+}
+
+struct work_pool *daemon_work(const struct daemon *d)
+{
+	return d->work;
+}
+
+struct http_client *daemon_http(const struct daemon *d)
+{
+	return d->http;
+}
+
+void *daemon_state(const struct daemon *d)
+{
+	return d->state_of_service;
+}
+
+void daemon_set_state(struct daemon *d, void *state)
+{
+	d->state_of_service = state;
+}
+
+enum codec daemon_codec(const struct daemon *d)
+{
+	return d->settings.codec;
+}
+
+const char *daemon_env(const struct daemon *d)
+{
+	return d->settings.env;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kit's configuration table, and what no single row can check. */
+#include "svc/settings.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "svc/service.h"
+
+#define PEER_ROW(upper, lower)                                              \
+	CONF_STR(#upper "_INTERNAL_URL", struct settings, peer_##lower, "", \
+		 "where " #lower "'s internal listener is: http://host:port"),
+
+/* clang-format off */
+const struct conf_row settings_rows[] = {
+	CONF_STR("LISTEN", struct settings, listen, "127.0.0.1:8080", "host:port for people, behind the gateway"),
+	CONF_STR("ADMIN_LISTEN", struct settings, admin_listen, "127.0.0.1:9080", "host:port for probes, metrics and the other daemons"),
+	CONF_STR("REDIS_HOST", struct settings, redis_host, "", "the cache's Redis; the buffer's too unless REDIS_BUFFER_URLS is given"),
+	CONF_INT("REDIS_PORT", struct settings, redis_port, "6379", 1, 65535, "its port"),
+	CONF_SECRET_STR("REDIS_PASSWORD", struct settings, redis_password, "", "its password"),
+	CONF_INT("REDIS_DB", struct settings, redis_db, "0", 0, 15, "its database number"),
+	CONF_INT("REDIS_POOL_SIZE", struct settings, redis_pool_size, "2", 1, 16, "connections to each Redis; to a buffer that fsyncs always at least 4"),
+	CONF_SECRET_STR("REDIS_BUFFER_URLS", struct settings, redis_buffer_urls, "", "the write buffer: redis://[user:password@]host:port[/db]"),
+	CONF_SECRET_STR("REDIS_CACHE_URL", struct settings, redis_cache_url, "", "the cache as an address, instead of REDIS_HOST and friends"),
+	CONF_SECRET_STR("DATABASE_URL", struct settings, database_url, "", "PostgreSQL: postgres://…"),
+	CONF_INT("POSTGRES_MAX_CONNECTIONS", struct settings, pg_connections, "8", 1, 100, "most connections to PostgreSQL"),
+	SETTINGS_PEERS(PEER_ROW)
+	CONF_STR("AUTH_PUBLIC_KEYS", struct settings, public_keys, "", "PEM files of the keys that sign access tokens, comma-separated"),
+	CONF_STR("SERVICE_TOKEN_FILE", struct settings, service_token_file, "", "the token that this daemon shows to the others"),
+	CONF_STR("STORAGE_URL", struct settings, storage_url, "", "where files are: file:///var/lib/…"),
+	CONF_STR("SCHOOLS24_ENV", struct settings, env, "development", "development, test or production"),
+	CONF_STR("LOG_LEVEL", struct settings, log_level, "info", "debug, info, warn or error"),
+	CONF_BOOL("REDIS_COMPRESSION_ENABLED", struct settings, compression_enabled, "true", "compress the buffer's records"),
+	CONF_STR("REDIS_COMPRESSION_ALGORITHM", struct settings, compression_algorithm, "snappy", "snappy, lz4 or zstd"),
+	CONF_STR("WRITE_BUFFER_DURABILITY", struct settings, durability, "aof", "what the buffer's Redis must guarantee: memory, aof or replicated"),
+	CONF_INT("WRITE_BUFFER_HIGH_MARK", struct settings, high_mark, "200000", 1, 100000000, "unsynced records above which writes wait for the database"),
+	CONF_INT("WRITE_BUFFER_LIMIT", struct settings, limit, "500000", 1, 100000000, "unsynced records above which writes are refused"),
+	CONF_INT("REDIS_WRITE_BUFFER_TTL", struct settings, buffer_ttl_s, "7200", 60, 604800, "seconds after which an unsynced record is an incident"),
+	CONF_INT("BATCH_PROCESSOR_INTERVAL", struct settings, batch_interval_s, "3600", 1, 86400, "seconds that a record may wait for the database"),
+	CONF_INT("S24_DRAIN_WAIT_MS", struct settings, drain_wait_ms, "5000", 0, 60000, "after SIGTERM: not ready, but still serving"),
+	/* The marker of a synced record lives 60 s, and a change must arrive within that of reading its base. */
+	CONF_INT("REQUEST_TIMEOUT_MS", struct settings, request_timeout_ms, "10000", 50, 55000, "a request's time, without the reading of its body"),
+	CONF_BOOL("ENABLE_PROMETHEUS", struct settings, prometheus, "true", "serve /metrics on the admin listener"),
+	CONF_END,
+};
+/* clang-format on */
+
+const char *settings_peer_url(const struct settings *s, const char *name)
+{
+	const char *url = NULL;
+
+#define PEER_FIND(upper, lower)        \
+	if (strcmp(name, #lower) == 0) \
+		url = s->peer_##lower;
+	SETTINGS_PEERS(PEER_FIND)
+#undef PEER_FIND
+	return url != NULL && url[0] != '\0' ? url : NULL;
+}
+
+bool durability_parse(struct str text, enum durability *ret)
+{
+	static const char *const names[] = {
+		[DURABILITY_MEMORY] = "memory", [DURABILITY_AOF] = "aof", [DURABILITY_REPLICATED] = "replicated"};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (!str_is(text, names[i]))
+			continue;
+		*ret = (enum durability)i;
+		return true;
+	}
+	return false;
+}
+
+/* A password may hold what an address gives a meaning to. */
+static void put_escaped(struct buf *out, const char *text)
+{
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || strchr("-._~", c) != NULL)
+			buf_putc(out, (char)c);
+		else
+			buf_printf(out, "%%%02X", (unsigned)c);
+	}
+}
+
+static const char *host_url(const struct settings *s, struct arena *arena)
+{
+	struct buf out = buf_in(arena);
+
+	if (s->redis_host[0] == '\0')
+		return "";
+	buf_puts(&out, STR("redis://"));
+	if (s->redis_password[0] != '\0') {
+		buf_putc(&out, ':');
+		put_escaped(&out, s->redis_password);
+		buf_putc(&out, '@');
+	}
+	buf_printf(&out, "%s:%lld/%lld", s->redis_host, (long long)s->redis_port, (long long)s->redis_db);
+	return buf_cstr(&out);
+}
+
+static bool is_address(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	int64_t port;
+
+	return colon != NULL && str_to_i64(str_of(colon + 1), &port) && port >= 0 && port <= 65535;
+}
+
+static bool one_of(const char *text, const char *const *names)
+{
+	for (; *names != NULL; names++)
+		if (strcmp(text, *names) == 0)
+			return true;
+	return false;
+}
+
+static void check_words(const struct settings *s, struct buf *problems)
+{
+	static const char *const envs[] = {"development", "test", "production", NULL};
+	enum log_level level;
+	enum durability durability;
+	enum codec codec;
+
+	if (!is_address(s->listen))
+		buf_printf(problems, "LISTEN: \"%s\" is not host:port\n", s->listen);
+	if (!is_address(s->admin_listen))
+		buf_printf(problems, "ADMIN_LISTEN: \"%s\" is not host:port\n", s->admin_listen);
+	if (!one_of(s->env, envs))
+		buf_printf(problems, "SCHOOLS24_ENV: \"%s\" is not development, test or production\n", s->env);
+	if (!log_level_parse(s->log_level, &level))
+		buf_printf(problems, "LOG_LEVEL: \"%s\" is not debug, info, warn or error\n", s->log_level);
+	if (!durability_parse(str_of(s->durability), &durability))
+		buf_printf(problems, "WRITE_BUFFER_DURABILITY: \"%s\" is not memory, aof or replicated\n", s->durability);
+	if (!codec_parse(s->compression_algorithm, &codec))
+		buf_printf(problems, "REDIS_COMPRESSION_ALGORITHM: \"%s\" is unknown\n", s->compression_algorithm);
+	if (s->high_mark > s->limit)
+		buf_printf(problems, "WRITE_BUFFER_HIGH_MARK: is above WRITE_BUFFER_LIMIT\n");
+}
+
+static void check_needs(const struct settings *s, const struct service *service, struct buf *problems)
+{
+	if ((service->flags & SERVICE_NO_PG) == 0 && s->database_url[0] == '\0')
+		buf_printf(problems, "DATABASE_URL: is needed\n");
+	if ((service->flags & SERVICE_NO_BUFFER) == 0 && s->buffer_url[0] == '\0')
+		buf_printf(problems, "REDIS_BUFFER_URLS: is needed (or REDIS_HOST)\n");
+	if (strchr(s->buffer_url, ',') != NULL)
+		buf_printf(problems, "REDIS_BUFFER_URLS: a daemon serves the schools of one buffer, so one address\n");
+	if ((service->flags & SERVICE_STORAGE) != 0 && s->storage_url[0] == '\0')
+		buf_printf(problems, "STORAGE_URL: is needed\n");
+	for (size_t i = 0; i < ARRAY_LEN(service->uses) && service->uses[i] != NULL; i++) {
+		const char *url = settings_peer_url(s, service->uses[i]);
+
+		if (url == NULL)
+			buf_printf(problems, "%s's internal address is needed: <NAME>_INTERNAL_URL\n", service->uses[i]);
+		else if (strncmp(url, "http://", 7) != 0)
+			buf_printf(problems, "\"%s\" is no http:// address of %s\n", url, service->uses[i]);
+	}
+}
+
+enum err settings_finish(struct settings *s, const struct service *service, struct arena *arena, struct buf *problems)
+{
+	size_t before = problems->n;
+	enum durability durability = DURABILITY_AOF;
+
+	s->cache_url = s->redis_cache_url[0] != '\0' ? s->redis_cache_url : host_url(s, arena);
+	s->buffer_url = s->redis_buffer_urls[0] != '\0' ? s->redis_buffer_urls : host_url(s, arena);
+	check_words(s, problems);
+	check_needs(s, service, problems);
+	if (!codec_parse(s->compression_algorithm, &s->codec) || !s->compression_enabled)
+		s->codec = CODEC_RAW;
+	/* One fsync covers what arrived in one turn of Redis, and a connection brings at most 16 KiB a turn. */
+	IGNORE(durability_parse(str_of(s->durability), &durability)); /* checked above */
+	s->cache_connections = (unsigned)s->redis_pool_size;
+	s->buffer_connections = durability != DURABILITY_MEMORY && s->redis_pool_size < 4 ? 4 : (unsigned)s->redis_pool_size;
+	return problems->n == before ? OK : ERR_INVALID;
+}
