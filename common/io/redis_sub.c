@@ -14,7 +14,7 @@ struct redis_sub {
 	char *name;
 	struct redis_sub_events events;
 	struct timer beat;
-	bool asked; /* a PING is under way */
+	int64_t asked_us; /* when the last PING left; 0: none on this connection */
 	size_t confirmed, n;
 	struct str *channels;
 };
@@ -22,18 +22,19 @@ struct redis_sub {
 static void on_beat(void *ctx)
 {
 	struct redis_sub *s = ctx;
-	int64_t quiet_us = loop_mono_us(s->loop) - s->link.last_read_us;
+	int64_t now = loop_mono_us(s->loop);
 
 	if (s->link.state != LINK_READY)
 		return;
 	/* A subscriber hears nothing for hours, so a peer that vanished must be asked for. */
-	if (s->asked && quiet_us >= QUIET_US) {
+	if (s->asked_us > s->link.last_read_us) {
 		link_fail(&s->link, "no answer in time", true);
 		return;
 	}
-	s->asked = quiet_us >= QUIET_US;
-	if (s->asked)
+	if (now - s->link.last_read_us >= QUIET_US) {
 		link_put(&s->link, REDIS_ARGS(STR("PING")), (struct redis_args){NULL, 0});
+		s->asked_us = now;
+	}
 	timer_set(&s->beat, s->loop, QUIET_US, on_beat, s);
 }
 
@@ -42,7 +43,7 @@ static void on_ready(void *ctx)
 	struct redis_sub *s = ctx;
 
 	s->confirmed = 0;
-	s->asked = false;
+	s->asked_us = 0;
 	link_put(&s->link, REDIS_ARGS(STR("SUBSCRIBE")), (struct redis_args){s->channels, s->n});
 	timer_set(&s->beat, s->loop, QUIET_US, on_beat, s);
 }
