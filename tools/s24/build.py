@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cmake and ninja, quiet while all is well."""
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from .base import ROOT, StackError
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Says what has been done and how long it took."""
+    started = time.monotonic()
+    yield
+    print(f"s24: {name:<40} {time.monotonic() - started:6.1f} s")
+
+
+def quiet(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    result = subprocess.run(list(command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                            env=environment)
+    if result.returncode != 0:
+        raise StackError(f"{' '.join(map(str, command))} failed:\n" + "\n".join(result.stdout.splitlines()[-60:]))
+
+
+def build(preset: str, targets: Sequence[str] = ()) -> pathlib.Path:
+    """Builds the targets (default: all) and returns the build folder: S24_BUILD where it is given, else build/<preset>."""
+    folder = pathlib.Path(os.environ.get("S24_BUILD", ROOT / "build" / preset)).resolve()
+    # Environments of users tend to carry flags that our warnings turn into errors.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "CPPFLAGS", "LDFLAGS")}
+    launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    quiet(["cmake", "--preset", preset, "-B", str(folder), *launcher], environment)
+    if not targets or any(targets):
+        quiet(["ninja", "-C", str(folder), *targets], environment)
+    return folder

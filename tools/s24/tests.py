@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""./s24 test, check, bench and fault."""
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from .base import ROOT, StackError
+from .build import build, step
+
+PYTHON = "/usr/bin/python3"
+CORES = str(os.cpu_count() or 2)
+
+
+def run(command: Sequence[str], **environment: str) -> tuple[int, str]:
+    """Shows the output while it comes, and returns the exit code and the text."""
+    print("s24: " + " ".join(command))
+    lines = []
+    with subprocess.Popen(list(command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", env={**os.environ, **environment}) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            lines.append(line)
+    return process.returncode, "".join(lines)
+
+
+class Tally:
+    """Counts what ctest and pytest say, for one closing line."""
+
+    def __init__(self) -> None:
+        self.passed = self.failed = self.skipped = 0
+        self.broken: list[str] = []
+
+    def ctest(self, folder: pathlib.Path, *more: str) -> None:
+        code, text = run(["ctest", "--test-dir", str(folder), "--output-on-failure", "-j", CORES, "--no-tests=error", *more])
+        match = re.search(r"tests passed, (\d+) tests failed out of (\d+)", text)
+        if match:
+            self.failed += int(match.group(1))
+            self.passed += int(match.group(2)) - int(match.group(1))
+        if code != 0:
+            self.broken.append("ctest")
+
+    def pytest(self, paths: Sequence[str], folder: pathlib.Path, *more: str) -> None:
+        code, text = run([PYTHON, "-m", "pytest", "-ra", "-p", "no:cacheprovider", *more, *paths], S24_BUILD=str(folder), PYTHONDONTWRITEBYTECODE="1")
+        for count, word in re.findall(r"(\d+) (passed|failed|errors?|skipped)", text.strip().splitlines()[-1] if text.strip() else ""):
+            if word == "passed":
+                self.passed += int(count)
+            elif word == "skipped":
+                self.skipped += int(count)
+            else:
+                self.failed += int(count)
+        if code != 0:
+            self.broken.append("pytest " + " ".join(paths))
+
+    def close(self) -> int:
+        for what in self.broken:
+            print(f"s24: failed: {what}")
+        print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
+        return 1 if self.broken or self.failed else 0
+
+
+def fuzz(tally: Tally) -> None:
+    """Ten seconds of new input for each target."""
+    with step("build with libFuzzer"):
+        folder = build("fuzz")
+    for target in sorted((folder / "fuzz").glob("fuzz_*")):
+        if not os.access(target, os.X_OK) or target.is_dir():
+            continue
+        corpus = ROOT / "tests" / "fuzz" / "corpus" / target.name.removeprefix("fuzz_")
+        found = folder / "found" / target.name
+        found.mkdir(parents=True, exist_ok=True)
+        code, _ = run([str(target), "-max_total_time=10", "-timeout=5", "-rss_limit_mb=2048", f"-artifact_prefix={found}/", "-print_final_stats=0",
+                       "-verbosity=0", str(found), *([str(corpus)] if corpus.exists() else [])])
+        tally.passed += code == 0
+        tally.failed += code != 0
+
+
+def test(arguments: argparse.Namespace) -> int:
+    suite, more = arguments.suite, [word for word in arguments.more if word != "--"]
+    tally = Tally()
+    with step("build with sanitizers"):
+        folder = build("asan")
+    system = ["tests/integration", *(["tests/fault"] if list((ROOT / "tests" / "fault").glob("test_*.py")) else [])]
+    if suite in ("", "unit", "all"):
+        tally.ctest(folder, *(more if suite == "unit" else []))
+    if suite in ("", "integration"):
+        tally.pytest(["tests/integration"], folder, "-m", "not long", *more)
+    elif suite == "fault":
+        tally.pytest(["tests/fault"], folder, *more)
+    elif suite == "all":
+        tally.pytest(system, folder, *more)
+        with step("build with ThreadSanitizer"):
+            threads = build("tsan")
+        tally.ctest(threads)
+        fuzz(tally)
+    elif suite != "unit":
+        paths = [path for path in (suite, f"tests/integration/{suite}", f"tests/integration/test_{suite}.py", f"tests/fault/test_{suite}.py")
+                 if (ROOT / path.split("::")[0]).exists()]
+        if not paths:
+            raise StackError(f"no tests called {suite!r}: unit, integration, fault, all, a file, or a name in tests/integration")
+        tally.pytest(paths[:1], folder, *more)
+    return tally.close()
+
+
+def fault(arguments: argparse.Namespace) -> int:
+    if not list((ROOT / "tests" / "fault").glob("test_*.py")):
+        raise StackError("this checkout has no tests/fault/test_*.py")
+    arguments.suite = "fault"
+    return test(arguments)
+
+
+def check(_: argparse.Namespace) -> int:
+    script = ROOT / "tests" / "lint" / "run.sh"
+    if not script.exists():
+        raise StackError("this checkout has no tests/lint/run.sh")
+    return subprocess.run([str(script)], cwd=ROOT, check=False).returncode
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """tests/bench/NAME.py runs as it is, bench_NAME.c is a program; both measure the release build."""
+    folder = ROOT / "tests" / "bench"
+    scripts = {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "conftest"))}
+    programs = {path.stem.removeprefix("bench_"): path for path in folder.glob("bench_*.c")}
+    names = [arguments.name] if arguments.name else sorted(scripts) or sorted(programs)
+    unknown = [name for name in names if name not in scripts and name not in programs]
+    if unknown or not names:
+        raise StackError(f"no measurement called {' '.join(unknown)!r}; there are {', '.join(sorted({**scripts, **programs}))}")
+    with step("build"):
+        built = build("release")
+    worst = 0
+    for name in names:
+        command = [PYTHON, str(scripts[name])] if name in scripts else [str(built / "bench" / f"bench_{name}")]
+        code, _ = run([*command, *arguments.more], S24_BUILD=str(built), PYTHONPATH=str(ROOT / "tools"))
+        worst = max(worst, 1 if code else 0)
+    return worst
