@@ -9,19 +9,23 @@
 #include "io/pg_sync.h"
 #include "unit/real_pg.h"
 
-#define MARK_FIELDS(F, T)                                     \
-	F(T, TEXT, title)                                     \
-	F(T, INT, points)                                     \
-	F(T, DECIMAL, score)                                  \
-	F(T, MONEY, price)                                    \
-	F(T, FLOAT, ratio)                                    \
-	F(T, BOOL, late)                                      \
-	F(T, TIME, at)                                        \
-	F(T, DATE, day)                                       \
-	F(T, ENUM, kind, .names = ENUM_NAMES("quiz", "exam")) \
-	F(T, JSON, extra)                                     \
-	F(T, UUIDS, pupils)                                   \
-	F(T, TEXTS, words)                                    \
+#define KINDS                                            \
+	{                                                \
+		(const char *const[]){"quiz", "exam"}, 2 \
+	}
+#define MARK_FIELDS(F, T)                \
+	F(T, TEXT, title)                \
+	F(T, INT, points)                \
+	F(T, DECIMAL, score)             \
+	F(T, MONEY, price)               \
+	F(T, FLOAT, ratio)               \
+	F(T, BOOL, late)                 \
+	F(T, TIME, at)                   \
+	F(T, DATE, day)                  \
+	F(T, ENUM, kind, .names = KINDS) \
+	F(T, JSON, extra)                \
+	F(T, UUIDS, pupils)              \
+	F(T, TEXTS, words)               \
 	F(T, INTS, numbers)
 ROW_STRUCT(mark, MARK_FIELDS);
 ROW_TABLE(mark, MARK_FIELDS, 1);

@@ -15,7 +15,10 @@ static struct real_pg *server;
 static struct pg_sync *pg;
 static struct arena *arena;
 
-#define COLOURS ENUM_NAMES("red", "green", "blue")
+#define COLOURS                                                  \
+	{                                                        \
+		(const char *const[]){"red", "green", "blue"}, 3 \
+	}
 #define PART_FIELDS(F, T)             \
 	F(T, TEXT, label, .max = 100) \
 	F(T, INT, weight, .max = 1000)
