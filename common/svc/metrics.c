@@ -4,7 +4,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -13,48 +12,8 @@
 #include "svc/daemon.h"
 #include "svc/req.h"
 
-static const int64_t bounds_us[METRICS_BUCKETS] = {5000,   10000,  25000,   50000,   75000,   100000,  250000,
-						   500000, 750000, 1000000, 2500000, 5000000, 7500000, 10000000};
 static const char *const bounds_text[METRICS_BUCKETS] = {"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
 							 "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10"};
-
-static struct status_times *find_slot(struct route_times *t, enum http_method method, int status)
-{
-	struct status_times *slot;
-
-	for (size_t i = 0; i < t->n; i++)
-		if (t->v[i]->status == status && t->v[i]->method == method)
-			return t->v[i];
-	if (t->n == METRICS_STATUSES)
-		return t->v[METRICS_STATUSES - 1];
-	slot = mem_zalloc(sizeof(*slot));
-	slot->status = status;
-	slot->method = method;
-	t->v[t->n++] = slot;
-	return slot;
-}
-
-void route_times_add(struct route_times *t, enum http_method method, int status, int64_t took_us)
-{
-	struct status_times *slot = find_slot(t, method, status);
-	size_t i = 0;
-
-	if (took_us < 0)
-		took_us = 0;
-	slot->count++;
-	slot->sum_us += (uint64_t)took_us;
-	while (i < METRICS_BUCKETS && took_us > bounds_us[i])
-		i++;
-	if (i < METRICS_BUCKETS)
-		slot->bucket[i]++;
-}
-
-void route_times_done(struct route_times *t)
-{
-	for (size_t i = 0; i < t->n; i++)
-		free(t->v[i]);
-	t->n = 0;
-}
 
 /* ---- text ---- */
 
@@ -141,7 +100,7 @@ static void put_times(struct buf *out, const struct route_entry *entry, const st
 static void merge_unmatched(const struct route_times *from, struct route_times *to)
 {
 	for (size_t i = 0; i < from->n; i++) {
-		struct status_times *slot = find_slot(to, HTTP_OTHER, from->v[i]->status);
+		struct status_times *slot = route_times_slot(to, HTTP_OTHER, from->v[i]->status);
 
 		slot->count += from->v[i]->count;
 		slot->sum_us += from->v[i]->sum_us;

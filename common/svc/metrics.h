@@ -27,6 +27,7 @@ struct route_times {
 	struct status_times *v[METRICS_STATUSES];
 };
 void route_times_add(struct route_times *t, enum http_method method, int status, int64_t took_us);
+struct status_times *route_times_slot(struct route_times *t, enum http_method method, int status) NEVER_NULL;
 void route_times_done(struct route_times *t);
 
 void metrics_write(struct daemon *d, struct buf *out);

@@ -270,6 +270,20 @@ struct str req_param_text(const struct req *req, const char *name)
 	return req->param_text[param_index(req, name)];
 }
 
+/* The daemons' port is the gateway's alone, which replaces the header by the one address that it sees. */
+struct str req_client_ip(const struct req *req)
+{
+	struct str sent = http_header(req->x, "X-Forwarded-For");
+
+	for (size_t i = 0; i < sent.n; i++) {
+		char c = sent.p[i];
+
+		if ((c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') && c != '.' && c != ':')
+			return req->x->peer;
+	}
+	return sent.n > 1 && sent.n < 46 ? sent : req->x->peer;
+}
+
 bool req_is_write(const struct req *req)
 {
 	return req->x->method != HTTP_GET && req->x->method != HTTP_HEAD;

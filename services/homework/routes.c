@@ -14,7 +14,7 @@ const struct route homework_routes[] = {
 	{HTTP_GET, "/teacher/homework", TEACHER, MAY_SELF, .query = &teacher_list_in_schema, .out = &homework_out_schema, .handler = homework_list,
 		.summary = "The teacher's homework, newest first"},
 	{HTTP_POST, "/teacher/homework", TEACHER, MAY_TEACH, .in = &assign_in_schema, .out = &homework_out_schema,
-		.flags = ROUTE_MULTIPART | ROUTE_FULL_STATE, .handler = homework_assign,
+		.flags = ROUTE_MULTIPART | ROUTE_FULL_STATE, .creates = &homework_entity, .handler = homework_assign,
 		.summary = "Assign homework to a class, with up to five files"},
 	{HTTP_GET, "/teacher/homework/{homework_id}", TEACHER, OWN, .out = &homework_out_schema, .handler = homework_get,
 		.summary = "One homework"},
