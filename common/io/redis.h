@@ -82,6 +82,7 @@ struct redis_sub_events {
 MUST_CHECK enum err redis_sub_open(struct loop *loop, const struct redis_conf *conf, const char *const *channels, size_t n,
 				   const struct redis_sub_events *events, struct redis_sub **ret);
 struct redis_sub *redis_sub_close(struct redis_sub *s);
+bool redis_sub_is_up(const struct redis_sub *s); /* subscribed to everything; NULL is not */
 
 struct redis_stats {
 	uint64_t commands, errors, reconnects;

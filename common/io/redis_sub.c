@@ -118,3 +118,8 @@ struct redis_sub *redis_sub_close(struct redis_sub *s)
 	free(s);
 	return NULL;
 }
+
+bool redis_sub_is_up(const struct redis_sub *s)
+{
+	return s != NULL && s->link.state == LINK_READY && s->confirmed == s->n;
+}

@@ -45,7 +45,8 @@ static struct str values(struct req *req, const struct schema *s, const void *ro
 	return buf_str(&out);
 }
 
-void audit_values(struct req *req, const struct schema *s, const void *old, const void *row, struct str *ret_old, struct str *ret_new)
+void audit_values(struct req *req, const struct schema *s, const void *old, const void *row, struct str *ret_old,
+		  struct str *ret_new)
 {
 	uint64_t mask = row_changes(s, old, row);
 
@@ -58,7 +59,8 @@ static struct str cut(struct str s, size_t most)
 	return s.n > most ? (struct str){s.p, most} : s;
 }
 
-struct audit_row *audit_new(struct req *req, const char *action, const char *entity, struct uuid id, struct str old_json, struct str new_json)
+struct audit_row *audit_new(struct req *req, const char *action, const char *entity, struct uuid id, struct str old_json,
+			    struct str new_json)
 {
 	struct audit_row *a = arena_zalloc(req->arena, sizeof(*a));
 	struct str agent = cut(http_header(req->x, "user-agent"), 512);

@@ -20,4 +20,7 @@ void authn_close(struct daemon *d); /* also after a failed or no authn_open */
  * say whether the session lives. */
 SUSPENDS MUST_CHECK enum err authn_check(struct req *req);
 
+/* For auth, which ends sessions: this process asks again at once; the others within a second. */
+void authn_forget_session(struct daemon *d, struct uuid sid);
+
 #endif

@@ -86,7 +86,8 @@ enum err buffer_record_parse(struct str value, struct buffer_record *ret)
 	return OK;
 }
 
-enum err buffer_record_row(const struct entity *e, struct uuid id, const struct buffer_record *r, struct arena *arena, void **ret_row)
+enum err buffer_record_row(const struct entity *e, struct uuid id, const struct buffer_record *r, struct arena *arena,
+			   void **ret_row)
 {
 	struct row *row;
 	struct str packed;
@@ -342,7 +343,8 @@ static enum err put_reply(const struct redis_reply *r, struct put_result *ret)
 	return OK;
 }
 
-enum err buffer_put_send(const struct buffer_io *io, struct buffer_put *p, struct arena *arena, int64_t give_up_us, struct put_result *ret)
+enum err buffer_put_send(const struct buffer_io *io, struct buffer_put *p, struct arena *arena, int64_t give_up_us,
+			 struct put_result *ret)
 {
 	struct redis_args args;
 	struct redis_reply reply;

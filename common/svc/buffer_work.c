@@ -21,8 +21,8 @@ static struct str id_text(struct arena *arena, struct uuid id)
 }
 
 /* Calls a script whose reply is an array of integers, or one integer. */
-static enum err call_for_numbers(const struct buffer_io *io, const struct redis_script *script, struct redis_args args, struct arena *arena,
-				 int64_t *to, size_t n)
+static enum err call_for_numbers(const struct buffer_io *io, const struct redis_script *script, struct redis_args args,
+				 struct arena *arena, int64_t *to, size_t n)
 {
 	struct redis_reply reply;
 	enum err e = io->eval(io->ctx, script, args, arena, &reply);
@@ -47,7 +47,8 @@ enum err buffer_claim(const struct buffer_io *io, const struct entity *e, struct
 		      int64_t lease_ms, int64_t delay_ms, struct arena *arena, struct claim_result *ret)
 {
 	struct redis_args args = REDIS_ARGS(str_of(e->name), token, number_text(arena, (int64_t)max_records),
-					    number_text(arena, (int64_t)max_bytes), number_text(arena, lease_ms), number_text(arena, delay_ms));
+					    number_text(arena, (int64_t)max_bytes), number_text(arena, lease_ms),
+					    number_text(arena, delay_ms));
 	struct redis_reply reply;
 	enum err err = io->eval(io->ctx, &LUA_CLAIM, args, arena, &reply);
 
@@ -83,8 +84,8 @@ static struct redis_args versioned(struct arena *arena, const struct str *head, 
 	return (struct redis_args){args, n_head + 2 * n};
 }
 
-enum err buffer_ack(const struct buffer_io *io, const struct entity *e, struct str token, const struct acked *v, size_t n, struct arena *arena,
-		    int64_t *ret_removed, int64_t *ret_newer)
+enum err buffer_ack(const struct buffer_io *io, const struct entity *e, struct str token, const struct acked *v, size_t n,
+		    struct arena *arena, int64_t *ret_removed, int64_t *ret_newer)
 {
 	struct str head[] = {str_of(e->name), token};
 	int64_t reply[2];
@@ -97,10 +98,15 @@ enum err buffer_ack(const struct buffer_io *io, const struct entity *e, struct s
 	return OK;
 }
 
-enum err buffer_nack(const struct buffer_io *io, const struct entity *e, struct str token, int64_t backoff_ms, bool count, struct str error,
-		     bool permanent, const struct acked *v, size_t n, struct arena *arena, int64_t *ret_retried, int64_t *ret_dead)
+enum err buffer_nack(const struct buffer_io *io, const struct entity *e, struct str token, int64_t backoff_ms, bool count,
+		     struct str error, bool permanent, const struct acked *v, size_t n, struct arena *arena, int64_t *ret_retried,
+		     int64_t *ret_dead)
 {
-	struct str head[] = {str_of(e->name), token, number_text(arena, backoff_ms), count ? STR("1") : STR("0"), error,
+	struct str head[] = {str_of(e->name),
+			     token,
+			     number_text(arena, backoff_ms),
+			     count ? STR("1") : STR("0"),
+			     error,
 			     permanent ? STR("1") : STR("0")};
 	int64_t reply[2];
 	enum err err = call_for_numbers(io, &LUA_NACK, versioned(arena, head, ARRAY_LEN(head), v, n), arena, reply, 2);
@@ -112,8 +118,8 @@ enum err buffer_nack(const struct buffer_io *io, const struct entity *e, struct 
 	return OK;
 }
 
-static enum err call_with_ids(const struct buffer_io *io, const struct redis_script *script, const struct entity *e, const struct uuid *ids,
-			      size_t n, struct arena *arena, int64_t *ret)
+static enum err call_with_ids(const struct buffer_io *io, const struct redis_script *script, const struct entity *e,
+			      const struct uuid *ids, size_t n, struct arena *arena, int64_t *ret)
 {
 	struct str *args = arena_array(arena, n + 1, sizeof(*args));
 

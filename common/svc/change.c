@@ -215,15 +215,19 @@ static void written(struct change *c, int64_t version)
 
 		row->version = version;
 		if (i < c->n_rows)
-			base_add(req, &(struct base){.entity = c->items[i].entity, .id = row->id, .row = row->deleted_at == 0 ? row : NULL,
-						     .floor = version, .buffered = true});
+			base_add(req, &(struct base){.entity = c->items[i].entity,
+						     .id = row->id,
+						     .row = row->deleted_at == 0 ? row : NULL,
+						     .floor = version,
+						     .buffered = true});
 	}
 	req->version = version;
 	req->sync = SYNC_PENDING;
 	for (const struct change_event *e = c->events; e; e = e->next)
 		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
 	if (c->urgent)
-		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
+		redis_post(daemon_buffer(req->daemon),
+			   REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
 }
 
 /* Prefer: wait=N (RFC 7240): seconds, at most ten; 0: does not ask. */
@@ -280,7 +284,8 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	case PUT_REFUSED:
 		return req_fail(req, ERR_NOT_FOUND, "There is no such object");
 	case PUT_UNKNOWN:
-		return req_fail_code(req, ERR_CONFLICT, "outcome_unknown", "Read the resource again: this change may have been made");
+		return req_fail_code(req, ERR_CONFLICT, "outcome_unknown",
+				     "Read the resource again: this change may have been made");
 	}
 	return ERR_BUG;
 }

@@ -39,8 +39,8 @@ SUSPENDS static enum err upsert_rows(struct change *c, struct tx *tx)
 			e = tx_audit_row(tx, item->row);
 		} else {
 			row->version = 0; /* the statement takes the database's clock */
-			e = tx_query_one(tx, entity_statements(req, item->entity)->upsert, pg_row_params(item->entity->schema, row, req->arena),
-					 &upserted_schema, &done);
+			e = tx_query_one(tx, entity_statements(req, item->entity)->upsert,
+					 pg_row_params(item->entity->schema, row, req->arena), &upserted_schema, &done);
 			row->version = done.version;
 		}
 		if (e == ERR_NOT_FOUND) /* the guard: another school's id, or a newer row */

@@ -213,8 +213,8 @@ enum err entity_get(struct req *req, const struct entity *e, struct uuid id, voi
 	return OK;
 }
 
-enum err entity_get_child(struct req *req, const struct entity *e, struct uuid id, const struct entity *parent, const void *parent_row,
-			  void *ret)
+enum err entity_get_child(struct req *req, const struct entity *e, struct uuid id, const struct entity *parent,
+			  const void *parent_row, void *ret)
 {
 	const struct base *above = base_find(req, parent, ((const struct row *)parent_row)->id);
 	enum err err = entity_get(req, e, id, ret);
@@ -267,8 +267,9 @@ SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, stru
 
 	uuid_text(id, text);
 	for (size_t i = 0; i < ARRAY_LEN(sets); i++)
-		ops[i] = redis_start(daemon_buffer(req->daemon), REDIS_ARGS(STR("ZSCORE"), str_of(arena_printf(req->arena, "%s%s", sets[i], e->name)),
-									  (struct str){text, UUID_TEXT}));
+		ops[i] = redis_start(daemon_buffer(req->daemon),
+				     REDIS_ARGS(STR("ZSCORE"), str_of(arena_printf(req->arena, "%s%s", sets[i], e->name)),
+						(struct str){text, UUID_TEXT}));
 	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
 		enum err err = redis_finish(ops[i], req->arena, req->deadline, &replies[i]);
 

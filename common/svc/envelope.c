@@ -17,7 +17,8 @@ struct str envelope_new(struct req *req, const char *type, struct uuid subject, 
 	time_text(req->now_us, time);
 	buf_puts(&b, STR("{\"specversion\":\"1.0\",\"id\":\""));
 	buf_put_uuid(&b, uuid_v7(req->now_us));
-	buf_printf(&b, "\",\"source\":\"/services/%s\",\"type\":\"org.schools24.%s.v1\",\"subject\":\"", daemon_service(req->daemon)->name, type);
+	buf_printf(&b, "\",\"source\":\"/services/%s\",\"type\":\"org.schools24.%s.v1\",\"subject\":\"",
+		   daemon_service(req->daemon)->name, type);
 	buf_put_uuid(&b, subject);
 	buf_printf(&b, "\",\"time\":\"%s\",\"datacontenttype\":\"application/json\",\"schoolid\":\"", time);
 	buf_put_uuid(&b, req->who.school_id);
@@ -55,7 +56,8 @@ static uint64_t field_mask(const struct entity *e, const char *const *names, siz
 	return mask;
 }
 
-const struct event_row *envelope_next(const struct service *s, const struct entity *e, const void *old, const void *row, size_t *from)
+const struct event_row *envelope_next(const struct service *s, const struct entity *e, const void *old, const void *row,
+				      size_t *from)
 {
 	bool deleted = !row || ((const struct row *)row)->deleted_at != 0;
 	unsigned on = deleted ? ON_DELETE : old ? ON_UPDATE : ON_CREATE;

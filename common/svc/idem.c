@@ -19,8 +19,8 @@
 #define CLAIM_S "60"
 
 struct idem {
-	struct str key;             /* behind "idem:" */
-	struct str claim;           /* the claim's whole Redis key */
+	struct str key;   /* behind "idem:" */
+	struct str claim; /* the claim's whole Redis key */
 	char fingerprint[2 * 16 + 1];
 	bool claimed;
 };
@@ -157,10 +157,13 @@ SUSPENDS static enum err claim(struct req *req)
 	struct idem *idem = req->idem;
 	struct redis *buffer = daemon_buffer(req->daemon);
 	struct str print = str_of(idem->fingerprint);
-	struct redis_op *get = redis_start(buffer, REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "idem:%.*s", STR_FMT(idem->key)))));
-	struct redis_op *set = redis_start(buffer, REDIS_ARGS(STR("SET"), idem->claim, print, STR("NX"), STR("GET"), STR("EX"), STR(CLAIM_S)));
+	struct redis_op *get = redis_start(
+		buffer, REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "idem:%.*s", STR_FMT(idem->key)))));
+	struct redis_op *set = redis_start(
+		buffer, REDIS_ARGS(STR("SET"), idem->claim, print, STR("NX"), STR("GET"), STR("EX"), STR(CLAIM_S)));
 	struct redis_reply stored, other;
-	enum err e = redis_finish(get, req->arena, req->deadline, &stored), f = redis_finish(set, req->arena, req->deadline, &other);
+	enum err e = redis_finish(get, req->arena, req->deadline, &stored),
+		 f = redis_finish(set, req->arena, req->deadline, &other);
 
 	if (e != OK || f != OK)
 		return e != OK ? e : f;

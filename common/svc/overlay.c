@@ -62,8 +62,8 @@ static void put_row(const struct schema *columns, const struct row *row, struct 
 }
 
 /* Ids of all unsynced records of the scopes, each once. */
-SUSPENDS static enum err scope_ids(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n,
-				   struct list *ret)
+SUSPENDS static enum err scope_ids(struct req *req, const struct entity *e, const char *scope, const struct uuid *values,
+				   size_t n, struct list *ret)
 {
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 	struct redis_op **ops = arena_array(req->arena, n, sizeof(*ops));
@@ -75,8 +75,9 @@ SUSPENDS static enum err scope_ids(struct req *req, const struct entity *e, cons
 		char text[UUID_TEXT + 1];
 
 		uuid_text(values[i], text);
-		ops[i] = redis_start(daemon_buffer(req->daemon),
-				     REDIS_ARGS(STR("HKEYS"), buffer_scope_key(req->arena, e, scope, (struct str){text, UUID_TEXT})));
+		ops[i] = redis_start(
+			daemon_buffer(req->daemon),
+			REDIS_ARGS(STR("HKEYS"), buffer_scope_key(req->arena, e, scope, (struct str){text, UUID_TEXT})));
 	}
 	for (size_t i = 0; i < n; i++) {
 		enum err err = redis_finish(ops[i], req->arena, d, &replies[i]);
@@ -116,7 +117,8 @@ SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const
 	args[0] = STR("MGET");
 	for (size_t i = 0; i < ids->n; i++)
 		args[i + 1] = buffer_key(req->arena, e, id[i]);
-	err = redis_call(daemon_buffer(req->daemon), req->arena, deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS)),
+	err = redis_call(daemon_buffer(req->daemon), req->arena,
+			 deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS)),
 			 (struct redis_args){args, ids->n + 1}, &reply);
 	if (err != OK)
 		return err;
@@ -140,7 +142,8 @@ SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const
 	return OK;
 }
 
-enum err entity_overlay(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n, struct str *ret_jsonb)
+enum err entity_overlay(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n,
+			struct str *ret_jsonb)
 {
 	struct buf out = buf_in(req->arena);
 	struct list ids = {0};

@@ -41,6 +41,7 @@ const struct conf_row settings_rows[] = {
 	CONF_INT("S24_DRAIN_WAIT_MS", struct settings, drain_wait_ms, "5000", 0, 60000, "after SIGTERM: not ready, but still serving"),
 	/* The marker of a synced record lives 60 s, and a change must arrive within that of reading its base. */
 	CONF_INT("REQUEST_TIMEOUT_MS", struct settings, request_timeout_ms, "10000", 50, 55000, "a request's time, without the reading of its body"),
+	CONF_INT("RATE_LIMIT_PER_MINUTE", struct settings, rate_per_minute, "1200", 0, 100000000, "requests of one session a minute; 0: no limit"),
 	CONF_BOOL("ENABLE_PROMETHEUS", struct settings, prometheus, "true", "serve /metrics on the admin listener"),
 	CONF_END,
 };

@@ -36,6 +36,7 @@ struct settings {
 	int64_t batch_interval_s, buffer_ttl_s, high_mark, limit;
 	int64_t drain_wait_ms, request_timeout_ms;
 	bool prometheus;
+	int64_t rate_per_minute;
 
 	/* Made from the above by settings_finish. */
 	enum codec codec;                   /* CODEC_RAW when compression is off */

@@ -18,10 +18,12 @@ struct tx {
 
 struct pg_scope db_scope(struct req *req, struct pg_fail *fail)
 {
-	return (struct pg_scope){.school = req->who.school_id, .arena = req->arena, .deadline = req->deadline, .fail = fail, .actor = req->id};
+	return (struct pg_scope){
+		.school = req->who.school_id, .arena = req->arena, .deadline = req->deadline, .fail = fail, .actor = req->id};
 }
 
-enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret)
+enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,
+		  struct list *ret)
 {
 	struct pg_scope scope = db_scope(req, NULL);
 
@@ -87,10 +89,11 @@ enum err tx_audit_row(struct tx *tx, const struct audit_row *a)
 	struct list none;
 
 	return pg_tx_query(tx->pg, &SQL_AUDIT_INSERT,
-			   PG_PARAMS(PG_UUID(a->row.id), PG_UUID(a->row.school_id), PG_UUID_OR_NULL(a->actor), text_or_null(a->role), PG_TEXT(a->action),
-				     PG_TEXT(a->entity_type), PG_UUID_OR_NULL(a->entity_id), json_or_null(a->old_values), json_or_null(a->new_values),
-				     text_or_null(a->ip), text_or_null(a->user_agent), text_or_null(a->reason), text_or_null(a->request_id),
-				     PG_TIME(a->row.created_at)),
+			   PG_PARAMS(PG_UUID(a->row.id), PG_UUID(a->row.school_id), PG_UUID_OR_NULL(a->actor),
+				     text_or_null(a->role), PG_TEXT(a->action), PG_TEXT(a->entity_type),
+				     PG_UUID_OR_NULL(a->entity_id), json_or_null(a->old_values), json_or_null(a->new_values),
+				     text_or_null(a->ip), text_or_null(a->user_agent), text_or_null(a->reason),
+				     text_or_null(a->request_id), PG_TIME(a->row.created_at)),
 			   NULL, &none);
 }
 
@@ -105,7 +108,8 @@ enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
 
 	return pg_tx_query(tx->pg, &SQL_OUTBOX_INSERT,
 			   PG_PARAMS(PG_UUID(uuid_v7(tx->req->now_us)), PG_UUID(tx->req->who.school_id),
-				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel), PG_JSONB(envelope)),
+				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel),
+				     PG_JSONB(envelope)),
 			   NULL, &none);
 }
 
@@ -130,7 +134,8 @@ SUSPENDS static enum err keep_answer(struct tx *tx)
 				      PG_INT4(req->status != 0 ? req->status : 200), PG_TEXT(buf_str(&req->body))),
 			    &tx_version_schema, &version);
 	if (e == ERR_NOT_FOUND)
-		return req_fail(req, ERR_IN_PROGRESS, "A request with this Idempotency-Key has just been done: repeat it for its answer");
+		return req_fail(req, ERR_IN_PROGRESS,
+				"A request with this Idempotency-Key has just been done: repeat it for its answer");
 	return e;
 }
 

@@ -124,8 +124,9 @@ enum err homework_list(struct req *req)
 		e = entity_overlay(req, &submission_entity, "teacher_id", &me, 1, &submissions);
 	if (e == OK)
 		e = db_query(req, &SQL_HOMEWORK_OF_TEACHER,
-			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(homework), PG_JSONB(submissions), PG_UUID(me), PG_UUID_OR_NULL(in->class_id),
-				       PG_UUID_OR_NULL(in->subject_id), PG_TEXT_OR_NULL(in->search), PG_INT8(page.size), PG_INT8(page.offset)),
+			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(homework), PG_JSONB(submissions), PG_UUID(me),
+				       PG_UUID_OR_NULL(in->class_id), PG_UUID_OR_NULL(in->subject_id),
+				       PG_TEXT_OR_NULL(in->search), PG_INT8(page.size), PG_INT8(page.offset)),
 			     &homework_out_schema, &rows);
 	if (e != OK)
 		return e;
@@ -194,8 +195,9 @@ enum err homework_get(struct req *req)
 	enum err e = entity_overlay(req, &submission_entity, "homework_id", &id, 1, &submissions);
 
 	if (e == OK)
-		e = db_query_one(req, &SQL_SUBMISSIONS_COUNT, PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(submissions), PG_UUID(id)),
-				 &homework_out_schema, &counted);
+		e = db_query_one(req, &SQL_SUBMISSIONS_COUNT,
+				 PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(submissions), PG_UUID(id)), &homework_out_schema,
+				 &counted);
 	if (e == OK)
 		e = homework_answer(req, hw, &out);
 	if (e != OK)
@@ -307,8 +309,9 @@ enum err homework_of_student(struct req *req)
 		e = entity_overlay(req, &submission_entity, "student_id", &me, 1, &submissions);
 	if (e == OK)
 		e = db_query(req, &SQL_HOMEWORK_OF_STUDENT,
-			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(homework), PG_JSONB(submissions), PG_UUID(student.class_id), PG_UUID(me),
-				       PG_TIME(req->now_us), PG_TEXT(str_of(list_status_names[in->status])), PG_INT8(page.size), PG_INT8(page.offset)),
+			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(homework), PG_JSONB(submissions),
+				       PG_UUID(student.class_id), PG_UUID(me), PG_TIME(req->now_us),
+				       PG_TEXT(str_of(list_status_names[in->status])), PG_INT8(page.size), PG_INT8(page.offset)),
 			     &student_homework_schema, &rows);
 	if (e != OK)
 		return e;
@@ -333,7 +336,8 @@ enum err homework_of_student_get(struct req *req)
 
 	if (hw->status == HOMEWORK_DRAFT || (FIELD_HAS(hw, homework, publish_at) && hw->publish_at > req->now_us))
 		return ERR_NOT_FOUND;
-	e = entity_get_child(req, &submission_entity, entity_natural_id(&submission_entity, hw->row.school_id, &key), &homework_entity, hw, &sub);
+	e = entity_get_child(req, &submission_entity, entity_natural_id(&submission_entity, hw->row.school_id, &key),
+			     &homework_entity, hw, &sub);
 	if (e == OK) {
 		schema_project(&submission_out_schema, &mine, &submission_schema, sub);
 		json_encode(&submission_out_schema, &mine, req->who.role, &text);

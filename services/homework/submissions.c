@@ -7,7 +7,8 @@
 #include "homework_sql.h"
 
 /* The student's submission of the homework that the rule has loaded, as a copy to change. *ret_old: what was there; NULL: nothing. */
-SUSPENDS static enum err edit_submission(struct req *req, struct uuid student_id, const struct submission **ret_old, struct submission **ret)
+SUSPENDS static enum err edit_submission(struct req *req, struct uuid student_id, const struct submission **ret_old,
+					 struct submission **ret)
 {
 	const struct homework *hw = req->object;
 	struct submission key = {.homework_id = hw->row.id, .student_id = student_id}, *sub;
@@ -61,7 +62,8 @@ SUSPENDS static enum err submit_once(struct req *req, void *arg)
 		return e;
 	if (old && FIELD_HAS(old, submission, submitted_at)) {
 		if (!submission_keep(old, req->arena, &history))
-			return req_fail_code(req, ERR_CONFLICT, "too_many_versions", "This was handed in %d times already", VERSIONS_MAX);
+			return req_fail_code(req, ERR_CONFLICT, "too_many_versions", "This was handed in %d times already",
+					     VERSIONS_MAX);
 		FIELD_PUT(sub, submission, history, history);
 		FIELD_CLEAR(sub, submission, submission_text);
 		FIELD_CLEAR(sub, submission, attachments);
@@ -116,7 +118,8 @@ enum err homework_grade(struct req *req)
 		return e;
 	if (!uuid_eq(student.class_id, hw->class_id) || !homework_is_for(hw, req->params[1]))
 		return req_fail(req, ERR_NOT_FOUND, "This homework is not for that student");
-	if (FIELD_HAS(in, grade_in, marks_obtained) && FIELD_HAS(hw, homework, max_marks) && in->marks_obtained > hw->max_marks * 100)
+	if (FIELD_HAS(in, grade_in, marks_obtained) && FIELD_HAS(hw, homework, max_marks) &&
+	    in->marks_obtained > hw->max_marks * 100)
 		return req_invalid(req, "/marks_obtained", "max", "is more than the homework's marks");
 	return entity_retry(req, grade_once, NULL);
 }
@@ -172,8 +175,9 @@ enum err homework_submissions(struct req *req)
 	enum err e = entity_overlay(req, &submission_entity, "homework_id", &id, 1, &overlay);
 
 	if (e == OK)
-		e = db_query(req, &SQL_SUBMISSIONS_OF_HOMEWORK, PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(overlay), PG_UUID(id)),
-			     &submission_out_schema, &rows);
+		e = db_query(req, &SQL_SUBMISSIONS_OF_HOMEWORK,
+			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(overlay), PG_UUID(id)), &submission_out_schema,
+			     &rows);
 	if (e == OK)
 		e = directory_roster(req, hw->class_id, &roster);
 	if (e != OK)

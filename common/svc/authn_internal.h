@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What authn.c, directory.c, peer.c and ratelimit.c remember in a daemon: daemon->authn. */
+#ifndef S24_SVC_AUTHN_INTERNAL_H
+#define S24_SVC_AUTHN_INTERNAL_H
+
+#include "base/lru.h"
+#include "io/crypto.h"
+#include "svc/daemon.h"
+
+#define KEYS_MAX 8
+
+struct authn {
+	struct jwt_key *keys[KEYS_MAX];
+	size_t n_keys;
+	struct lru *tokens;   /* whole token → payload */
+	struct lru *sessions; /* sid → session JSON, a second old at most */
+	struct lru *limits;   /* rate class and caller → GCRA's theoretical arrival time */
+	struct lru *directory; /* kind, school and id → JSON */
+	uint64_t directory_turn; /* rises with every invalidation, so that an answer from before it is not remembered */
+	struct redis_sub *directory_sub;
+	char *service_token;  /* NULL: none */
+};
+
+struct authn *authn_of(const struct daemon *d);
+enum err directory_open(struct daemon *d, struct authn *a);
+
+#endif
