@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -28,14 +29,10 @@ def ask(binary: pathlib.Path, option: str) -> str:
     return result.stdout
 
 
-def buffered_entities(binary: pathlib.Path) -> list[str]:
-    """--print-entities prints a line for each entity, its name first and its write mode (buffered, append, through) among the columns."""
-    names = []
-    for line in ask(binary, "--print-entities").splitlines():
-        columns = line.split("\t")
-        if len(columns) >= 2 and columns[0] and not line.startswith("#") and "through" not in [column.lower() for column in columns]:
-            names.append(columns[0])
-    return names
+def buffered_entities(name: str, binary: pathlib.Path) -> list[str]:
+    """Whatever the daemon writes through the buffer: its own entities, and its audit records, which every daemon has."""
+    table = json.loads(ask(binary, "--print-entities"))
+    return [entity["name"] for entity in table["entities"] if entity["write"] != "through"] + [f"{name}_audit"]
 
 
 # Commands, by what they are for. Nobody but the operator has KEYS, SCAN, FLUSH*, CONFIG, DEBUG, SCRIPT FLUSH or ACL; keys that a script

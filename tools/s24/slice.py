@@ -75,7 +75,7 @@ def run_slice(stack: Stack, say: Callable[[str, float], None]) -> dict[str, str]
     expect(platform.post("/sync/flush", {"reason": "the slice of ./s24 up"}), "the flush", 200, 202)
     row = wait_for_row(stack, homework_id)
     done("the worker flushes: the rows are in PostgreSQL")
-    say(f"row: homework {homework_id}: {row[0]}, submission {row[1]}, {row[2]} marks, {row[3]} attachment(s)", 0)
+    say(f"row: homework {homework_id}: {row[0]}, submission {row[1]}, {row[2]:g} marks, {row[3]} attachment(s)", 0)
     return {"homework_id": homework_id, "student_id": student_id}
 
 
@@ -83,7 +83,7 @@ def wait_for_row(stack: Stack, homework_id: str) -> tuple[object, ...]:
     end = time.monotonic() + 30
     with stack.postgres.cursor() as cursor:
         while time.monotonic() < end:
-            cursor.execute("""SELECT h.title, s.status, s.marks_obtained, jsonb_array_length(h.attachments) FROM homework.homework h
+            cursor.execute("""SELECT h.title, s.status, s.marks_obtained / 100.0, jsonb_array_length(h.attachments) FROM homework.homework h
                 JOIN homework.homework_submissions s ON s.homework_id = h.id WHERE h.id = %s AND s.marks_obtained IS NOT NULL""", (homework_id,))
             row = cursor.fetchone()
             if row:

@@ -142,7 +142,7 @@ class Stack:
 
     def configure_redis(self) -> None:
         names = [*self.names, "worker"]
-        entities = {name: services.buffered_entities(self.services[name].binary) for name in self.names if self.services[name].binary.exists()}
+        entities = {name: services.buffered_entities(name, self.services[name].binary) for name in self.names if self.services[name].binary.exists()}
         passwords = {name: self.password(f"redis_{name}") for name in ("operator", *names)}
         self.buffer.configure(services.buffer_acl(passwords, entities), passwords["operator"])
         self.cache.configure(services.cache_acl(passwords, list(entities)), passwords["operator"])
@@ -157,6 +157,7 @@ class Stack:
         """Writes the configuration of every daemon, worker and gateway."""
         for service in self.daemons:
             self.configure_daemon(service)
+        self.make_service_tokens()
         text = gateway.render(self.routes(), {service.name: service.port for service in self.daemons},
                               f"{os.environ.get('S24_LISTEN', HOST)}:{self.gateway.port}", str(self.logs / "access.log"),
                               workers=os.environ.get("S24_GATEWAY_WORKERS", "auto"), **self.certificate())
@@ -184,7 +185,7 @@ class Stack:
         name = service.name
         settings = {"SCHOOLS24_ENV": self.environment, "AUTH_PUBLIC_KEYS": str(self.conf / "auth_public.pem")}
         if self.durability != "aof":
-            settings["DURABILITY"] = self.durability
+            settings["WRITE_BUFFER_DURABILITY"] = self.durability
         for peer in self.daemons:
             if peer.name != name:
                 settings[f"{peer.name.upper()}_INTERNAL_URL"] = peer.admin_url
@@ -198,9 +199,8 @@ class Stack:
             "REDIS_CACHE_URL_FILE": self.secret_file(f"{name}.redis_cache_url", self.cache.url(name, self.password(f"redis_{name}"))),
             **self.extra,
         }
-        token = self.service_token(name)
-        if token:
-            settings["SERVICE_TOKEN_FILE"] = self.secret_file(f"{name}.service_token", token)
+        if "auth" in self.services:
+            settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
             environment["S24_MONGO_URI"] = self.mongo.uri
         service.configure(settings, environment)
@@ -208,19 +208,17 @@ class Stack:
     def database_url(self, name: str) -> str:
         return self.postgres.url(f"schools24_{name}", self.password(f"schools24_{name}"))
 
-    def service_token(self, name: str) -> str:
-        """Signed by auth's key, made once for each daemon."""
-        file = self.secrets / f"{name}.service_token"
-        if file.exists():
-            return file.read_text(encoding="utf-8")
-        binary = self.binaries / "schools24-auth"
-        if not binary.exists():
-            return ""
-        result = subprocess.run([str(binary), "--service-token", name], capture_output=True, text=True, check=False, timeout=30,
-                                env={"PATH": "/usr/bin:/bin", "AUTH_PRIVATE_KEY": str(self.secrets / "auth_private.pem"), **self.extra})
-        if result.returncode != 0:
-            raise StackError(f"schools24-auth --service-token {name} failed: {result.stderr.strip()}")
-        return result.stdout
+    def make_service_tokens(self) -> None:
+        """auth signs a token for each daemon, fresh at every start; auth itself needs none to be asked for them."""
+        auth = self.services.get("auth")
+        if auth is None or not auth.binary.exists():
+            return
+        for service in self.daemons:
+            result = subprocess.run([str(auth.binary), "--config", str(auth.config), "--service-token", service.name], capture_output=True, text=True,
+                                    check=False, timeout=30, env={"PATH": "/usr/bin:/bin", **auth.environment})
+            if result.returncode != 0:
+                raise StackError(f"schools24-auth --service-token {service.name} failed: {result.stderr.strip()}")
+            self.secret_file(f"{service.name}.service_token", result.stdout)
 
     def start_daemons(self) -> None:
         self.configure_redis()
