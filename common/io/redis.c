@@ -314,6 +314,11 @@ enum err redis_finish(struct redis_op *op, struct arena *arena, struct deadline 
 	return e;
 }
 
+void redis_post(struct redis *r, struct redis_args args)
+{
+	op_unref(&start(r, (struct redis_args){NULL, 0}, args)->op); /* the answer frees it */
+}
+
 static enum err call(struct redis *r, struct redis_args head, struct arena *arena, struct deadline d, struct redis_args args,
 		     struct redis_reply *ret)
 {

@@ -8,8 +8,6 @@
 #include "svc/req.h"
 #include "svc/service.h"
 
-ROW_TABLE(audit_row, AUDIT_ROW_FIELDS, 1);
-
 const struct entity *audit_entity(const struct req *req)
 {
 	const struct entity *const *all = daemon_service(req->daemon)->entities;
