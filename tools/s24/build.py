@@ -25,16 +25,18 @@ def quiet(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     result = subprocess.run(list(command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
                             env=environment)
     if result.returncode != 0:
-        raise StackError(f"{' '.join(map(str, command))} failed:\n" + "\n".join(result.stdout.splitlines()[-60:]))
+        lines = result.stdout.splitlines()
+        first = next((at for at, line in enumerate(lines) if line.startswith("FAILED:")), max(0, len(lines) - 40))
+        raise StackError(f"{' '.join(map(str, command))} failed:\n" + "\n".join(lines[first:first + 40]))
 
 
-def build(preset: str, targets: Sequence[str] = ()) -> pathlib.Path:
-    """Builds the targets (default: all) and returns the build folder: S24_BUILD where it is given, else build/<preset>."""
+def build(preset: str, targets: Sequence[str] | None = None) -> pathlib.Path:
+    """Builds the targets (None: all) and returns the build folder: S24_BUILD where it is given, else build/<preset>."""
     folder = pathlib.Path(os.environ.get("S24_BUILD", ROOT / "build" / preset)).resolve()
     # Environments of users tend to carry flags that our warnings turn into errors.
     environment = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "CPPFLAGS", "LDFLAGS")}
     launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     quiet(["cmake", "--preset", preset, "-B", str(folder), *launcher], environment)
-    if not targets or any(targets):
-        quiet(["ninja", "-C", str(folder), *targets], environment)
+    if targets is None or targets:
+        quiet(["ninja", "-C", str(folder), *(targets or [])], environment)
     return folder

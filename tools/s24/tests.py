@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from .base import ROOT, StackError
 from .build import build, step
+from .services import existing
 
 PYTHON = "/usr/bin/python3"
 CORES = str(os.cpu_count() or 2)
@@ -131,8 +132,9 @@ def bench(arguments: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in scripts and name not in programs]
     if unknown or not names:
         raise StackError(f"no measurement called {' '.join(unknown)!r}; there are {', '.join(sorted({**scripts, **programs}))}")
+    daemons = [f"schools24-{name}" for name in (*existing(), *(["worker"] if (ROOT / "worker" / "CMakeLists.txt").exists() else []))]
     with step("build"):
-        built = build("release")
+        built = build("release", [f"bench_{name}" for name in programs if name in names or set(names) & set(scripts)] + daemons)
     worst = 0
     for name in names:
         command = [PYTHON, str(scripts[name])] if name in scripts else [str(built / "bench" / f"bench_{name}")]
