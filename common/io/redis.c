@@ -18,7 +18,7 @@ struct redis_op {
 	uint64_t end;  /* in its connection's stream of bytes */
 	int64_t at_us; /* when it was sent */
 	const struct redis_reply *root;
-	struct resp_memory memory;
+	struct redis_resp_memory memory;
 	struct buf command; /* while no connection is ready */
 };
 
@@ -76,7 +76,7 @@ static void op_free(struct op *base)
 {
 	struct redis_op *op = CONTAINER_OF(base, struct redis_op, op);
 
-	resp_memory_free(&op->memory);
+	redis_resp_memory_free(&op->memory);
 	buf_done(&op->command);
 	free(op);
 }
@@ -97,7 +97,7 @@ static void on_grace(void *ctx)
 		return;
 	at_us = c->sent.head->at_us + c->redis->grace_us;
 	if (at_us <= loop_mono_us(c->redis->loop))
-		link_fail(&c->link, "no answer in time", true);
+		redis_link_fail(&c->link, "no answer in time", true);
 	else
 		timer_set_at(&c->grace, c->redis->loop, at_us, on_grace, c);
 }
@@ -126,7 +126,7 @@ static void on_ready(void *ctx)
 			op_complete(&op->op, ERR_CANCELLED);
 			continue;
 		}
-		op->end = link_put_bytes(&c->link, buf_str(&op->command));
+		op->end = redis_link_put_bytes(&c->link, buf_str(&op->command));
 		buf_done(&op->command);
 		sent(c, op);
 	}
@@ -141,15 +141,15 @@ static void on_reply(void *ctx, const struct redis_reply *reply)
 
 	if (!op) {
 		/* Nobody asked: the server says why it throws us out. */
-		link_fail(&c->link, reply->type == REDIS_ERROR ? reply->s.p : "an answer without a question", true);
+		redis_link_fail(&c->link, reply->type == REDIS_ERROR ? reply->s.p : "an answer without a question", true);
 		return;
 	}
 	if (reply->type == REDIS_ERROR) {
 		r->errors++;
-		if (resp_is_server_fault(reply)) {
+		if (redis_resp_is_server_fault(reply)) {
 			e = r->fault;
 			note_error(r, reply->s.p);
-			c->leaving = c->leaving || resp_is_error(reply, "READONLY");
+			c->leaving = c->leaving || redis_resp_is_error(reply, "READONLY");
 		}
 	}
 	op->root = reply;
@@ -158,13 +158,13 @@ static void on_reply(void *ctx, const struct redis_reply *reply)
 	op_complete(&op->op, e);
 	/* A new connection to the same address may lead to the new primary. */
 	if (c->leaving && c->sent.n == 0)
-		link_fail(&c->link, "the server is read-only", true);
+		redis_link_fail(&c->link, "the server is read-only", true);
 }
 
 static bool is_worth_waiting(const struct redis *r)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (r->conn[i].redis && (r->conn[i].link.state == LINK_READY || r->conn[i].link.failures == 0))
+		if (r->conn[i].redis && (r->conn[i].link.state == REDIS_LINK_READY || r->conn[i].link.failures == 0))
 			return !r->is_closing;
 	return false;
 }
@@ -173,7 +173,7 @@ static void on_lost(void *ctx)
 {
 	struct conn *c = ctx;
 	struct redis *r = c->redis;
-	uint64_t written = link_written(&c->link);
+	uint64_t written = redis_link_written(&c->link);
 
 	timer_stop(&c->grace);
 	note_error(r, c->link.error);
@@ -186,7 +186,7 @@ static void on_lost(void *ctx)
 		op_complete(&op->op, r->fault);
 }
 
-static const struct link_events events = {.ready = on_ready, .reply = on_reply, .lost = on_lost};
+static const struct redis_link_events events = {.ready = on_ready, .reply = on_reply, .lost = on_lost};
 
 /* ---- life */
 
@@ -217,7 +217,7 @@ enum err redis_open(struct loop *loop, const struct redis_conf *conf, struct red
 	r->n = n;
 	for (unsigned i = 0; i < n; i++) {
 		r->conn[i].redis = r;
-		link_open(&r->conn[i].link, loop, &r->url, r->name, conf->connect_ms, &events, &r->conn[i]);
+		redis_link_open(&r->conn[i].link, loop, &r->url, r->name, conf->connect_ms, &events, &r->conn[i]);
 	}
 	*ret = r;
 	return OK;
@@ -229,7 +229,7 @@ struct redis *redis_close(struct redis *r)
 		return NULL;
 	r->is_closing = true;
 	for (unsigned i = 0; i < r->n; i++)
-		link_close(&r->conn[i].link);
+		redis_link_close(&r->conn[i].link);
 	for (struct redis_op *op; (op = list_pop(&r->waiting)) != NULL;)
 		op_complete(&op->op, r->fault);
 	redis_url_done(&r->url);
@@ -241,7 +241,7 @@ struct redis *redis_close(struct redis *r)
 bool redis_is_up(const struct redis *r)
 {
 	for (unsigned i = 0; i < r->n; i++)
-		if (r->conn[i].link.state == LINK_READY && !r->conn[i].leaving)
+		if (r->conn[i].link.state == REDIS_LINK_READY && !r->conn[i].leaving)
 			return true;
 	return false;
 }
@@ -257,7 +257,7 @@ struct redis_stats redis_stats(const struct redis *r)
 
 	for (unsigned i = 0; i < r->n; i++) {
 		s.in_flight += r->conn[i].sent.n;
-		s.connected += r->conn[i].link.state == LINK_READY;
+		s.connected += r->conn[i].link.state == REDIS_LINK_READY;
 	}
 	return s;
 }
@@ -273,7 +273,7 @@ static struct conn *choose(struct redis *r)
 	for (unsigned i = 0; i < r->n; i++) {
 		struct conn *c = &r->conn[r->turn + i < r->n ? r->turn + i : r->turn + i - r->n];
 
-		if (c->link.state == LINK_READY && !c->leaving && (!best || c->sent.n < best->sent.n))
+		if (c->link.state == REDIS_LINK_READY && !c->leaving && (!best || c->sent.n < best->sent.n))
 			best = c;
 	}
 	return best;
@@ -287,11 +287,11 @@ static struct redis_op *start(struct redis *r, struct redis_args head, struct re
 	op_init(&op->op, "redis", op_free);
 	if (c && c->sent.n < IN_FLIGHT_MOST) {
 		r->commands++;
-		op->end = link_put(&c->link, head, args);
+		op->end = redis_link_put(&c->link, head, args);
 		sent(c, op);
 	} else if (!c && is_worth_waiting(r) && r->waiting.n < IN_FLIGHT_MOST) {
 		r->commands++;
-		resp_put(&op->command, head, args);
+		redis_resp_put(&op->command, head, args);
 		list_push(&r->waiting, op);
 	} else {
 		op_complete(&op->op, c || is_worth_waiting(r) ? ERR_OVERLOAD : r->fault);
@@ -309,7 +309,7 @@ enum err redis_finish(struct redis_op *op, struct arena *arena, struct deadline 
 	enum err e = await(&op->op, d);
 
 	if (e == OK && ret)
-		*ret = resp_give(arena, &op->memory, op->root);
+		*ret = redis_resp_give(arena, &op->memory, op->root);
 	op_unref(&op->op);
 	return e;
 }
@@ -344,7 +344,7 @@ enum err redis_script_call(struct redis *r, const struct redis_script *script, s
 	enum err e;
 
 	e = call(r, evalsha, arena, d, args, &reply);
-	if (e == OK && resp_is_error(&reply, "NOSCRIPT")) {
+	if (e == OK && redis_resp_is_error(&reply, "NOSCRIPT")) {
 		e = redis_call(r, arena, d, REDIS_ARGS(STR("SCRIPT"), STR("LOAD"), str_of(script->text)), &reply);
 		if (e == OK && reply.type == REDIS_ERROR) {
 			note_error(r, reply.s.p);
@@ -352,7 +352,7 @@ enum err redis_script_call(struct redis *r, const struct redis_script *script, s
 		}
 		if (e == OK)
 			e = call(r, evalsha, arena, d, args, &reply);
-		if (e == OK && resp_is_error(&reply, "NOSCRIPT")) {
+		if (e == OK && redis_resp_is_error(&reply, "NOSCRIPT")) {
 			note_error(r, reply.s.p);
 			return r->fault;
 		}

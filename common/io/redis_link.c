@@ -49,7 +49,7 @@ static void disconnect(struct redis_link *link)
 {
 	timer_stop(&link->timer);
 	loop_undefer(link->loop, &link->flush);
-	link->state = LINK_DOWN;
+	link->state = REDIS_LINK_DOWN;
 	link->events->lost(link->ctx);
 	if (link->readable)
 		event_free(link->readable);
@@ -60,17 +60,17 @@ static void disconnect(struct redis_link *link)
 	if (link->c)
 		redisFree(link->c);
 	link->c = NULL;
-	resp_memory_free(&link->memory);
+	redis_resp_memory_free(&link->memory);
 	link->out.n = 0;
 	link->put_bytes = 0;
 }
 
-void link_fail(struct redis_link *link, const char *why, bool is_failure)
+void redis_link_fail(struct redis_link *link, const char *why, bool is_failure)
 {
-	bool was_ready = link->state == LINK_READY;
+	bool was_ready = link->state == REDIS_LINK_READY;
 	bool was_steady = was_ready && loop_mono_us(link->loop) - link->ready_since_us >= STEADY_US;
 
-	if (link->state == LINK_DOWN)
+	if (link->state == REDIS_LINK_DOWN)
 		return;
 	/* `why` may be the context's own text. */
 	snprintf(link->error, sizeof(link->error), "%s", why);
@@ -102,11 +102,11 @@ static void flush(void *ctx)
 	struct redis_link *link = ctx;
 	int done = 0;
 
-	if (link->state < LINK_GREETING)
+	if (link->state < REDIS_LINK_GREETING)
 		return;
 	if (link->out.n > 0) {
 		if (redisAppendFormattedCommand(link->c, link->out.p, link->out.n) != REDIS_OK) {
-			link_fail(link, link->c->errstr, true);
+			redis_link_fail(link, link->c->errstr, true);
 			return;
 		}
 		link->out.n = 0;
@@ -114,23 +114,23 @@ static void flush(void *ctx)
 			buf_done(&link->out);
 	}
 	if (redisBufferWrite(link->c, &done) != REDIS_OK) {
-		link_fail(link, link->c->errstr, false);
+		redis_link_fail(link, link->c->errstr, false);
 		return;
 	}
 	set_writing(link, !done);
 }
 
-uint64_t link_put(struct redis_link *link, struct redis_args head, struct redis_args args)
+uint64_t redis_link_put(struct redis_link *link, struct redis_args head, struct redis_args args)
 {
 	size_t before = link->out.n;
 
-	resp_put(&link->out, head, args);
+	redis_resp_put(&link->out, head, args);
 	link->put_bytes += link->out.n - before;
 	loop_defer(link->loop, &link->flush);
 	return link->put_bytes;
 }
 
-uint64_t link_put_bytes(struct redis_link *link, struct str command)
+uint64_t redis_link_put_bytes(struct redis_link *link, struct str command)
 {
 	buf_puts(&link->out, command);
 	link->put_bytes += command.n;
@@ -138,7 +138,7 @@ uint64_t link_put_bytes(struct redis_link *link, struct str command)
 	return link->put_bytes;
 }
 
-uint64_t link_written(const struct redis_link *link)
+uint64_t redis_link_written(const struct redis_link *link)
 {
 	return link->c && link->c->obuf ? link->put_bytes - link->out.n - sdslen(link->c->obuf) : 0;
 }
@@ -151,36 +151,36 @@ static void greet(struct redis_link *link)
 	const struct redis_args none = {NULL, 0};
 	char db[24];
 
-	link->state = LINK_GREETING;
+	link->state = REDIS_LINK_GREETING;
 	link->greetings = 1;
 	if (url->password) {
 		if (url->user[0])
-			link_put(link, REDIS_ARGS(STR("AUTH"), str_of(url->user), str_of(url->password)), none);
+			redis_link_put(link, REDIS_ARGS(STR("AUTH"), str_of(url->user), str_of(url->password)), none);
 		else
-			link_put(link, REDIS_ARGS(STR("AUTH"), str_of(url->password)), none);
+			redis_link_put(link, REDIS_ARGS(STR("AUTH"), str_of(url->password)), none);
 		link->greetings++;
 	}
 	if (url->db > 0) {
 		snprintf(db, sizeof(db), "%" PRId64, url->db);
-		link_put(link, REDIS_ARGS(STR("SELECT"), str_of(db)), none);
+		redis_link_put(link, REDIS_ARGS(STR("SELECT"), str_of(db)), none);
 		link->greetings++;
 	}
-	link_put(link, REDIS_ARGS(STR("PING")), none);
+	redis_link_put(link, REDIS_ARGS(STR("PING")), none);
 }
 
 static void greeted(struct redis_link *link, const struct redis_reply *reply)
 {
 	link->greetings--;
 	/* A user who may not PING has shown by that answer that the server serves. */
-	if (reply->type == REDIS_ERROR && !(link->greetings == 0 && resp_is_error(reply, "NOPERM"))) {
-		link_fail(link, reply->s.p, true);
+	if (reply->type == REDIS_ERROR && !(link->greetings == 0 && redis_resp_is_error(reply, "NOPERM"))) {
+		redis_link_fail(link, reply->s.p, true);
 		return;
 	}
-	resp_memory_free(&link->memory);
+	redis_resp_memory_free(&link->memory);
 	if (link->greetings > 0)
 		return;
 	timer_stop(&link->timer);
-	link->state = LINK_READY;
+	link->state = REDIS_LINK_READY;
 	link->ready_since_us = loop_mono_us(link->loop);
 	if (link->times_ready++ > 0 || link->failures > 0)
 		log_info("redis connection is back", LOG_S("redis", link->name));
@@ -195,10 +195,10 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 	bool gone = false;
 
 	(void)fd, (void)what;
-	if (link->state < LINK_GREETING)
+	if (link->state < REDIS_LINK_GREETING)
 		return;
 	if (redisBufferRead(link->c) != REDIS_OK) {
-		link_fail(link, link->c->errstr, false);
+		redis_link_fail(link, link->c->errstr, false);
 		return;
 	}
 	link->last_read_us = loop_mono_us(link->loop);
@@ -207,18 +207,18 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 		void *reply = NULL;
 
 		if (redisReaderGetReply(link->c->reader, &reply) != REDIS_OK) {
-			link_fail(link, link->c->reader->errstr, true);
+			redis_link_fail(link, link->c->reader->errstr, true);
 			break;
 		}
 		if (!reply)
 			break;
-		if (link->state == LINK_READY)
+		if (link->state == REDIS_LINK_READY)
 			link->events->reply(link->ctx, reply);
 		else
 			greeted(link, reply);
 		if (gone)
 			return;
-		resp_memory_free(&link->memory);
+		redis_resp_memory_free(&link->memory);
 	}
 	link->gone = NULL;
 }
@@ -230,11 +230,11 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 	int error = 0;
 
 	(void)what;
-	if (link->state == LINK_CONNECTING) {
+	if (link->state == REDIS_LINK_CONNECTING) {
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
 			error = errno;
 		if (error != 0) {
-			link_fail(link, strerror(error), true);
+			redis_link_fail(link, strerror(error), true);
 			return;
 		}
 		greet(link);
@@ -245,7 +245,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 
 static void on_late(void *ctx)
 {
-	link_fail(ctx, "no connection in time", true);
+	redis_link_fail(ctx, "no connection in time", true);
 }
 
 static void on_attempt_time(void *ctx)
@@ -253,25 +253,25 @@ static void on_attempt_time(void *ctx)
 	struct redis_link *link = ctx;
 	const struct redis_url *url = link->url;
 
-	link->state = LINK_CONNECTING;
+	link->state = REDIS_LINK_CONNECTING;
 	timer_set(&link->timer, link->loop, link->connect_ms * 1000, on_late, link);
 	link->c = url->path ? redisConnectUnixNonBlock(url->path) : redisConnectNonBlock(url->address, url->port);
 	if (!link->c || link->c->err) {
-		link_fail(link, link->c ? link->c->errstr : "out of memory", true);
+		redis_link_fail(link, link->c ? link->c->errstr : "out of memory", true);
 		return;
 	}
 	if (!url->path)
 		redisEnableKeepAlive(link->c);
 	redisReaderFree(link->c->reader);
-	link->c->reader = resp_reader_new(&link->memory);
+	link->c->reader = redis_resp_reader_new(&link->memory);
 	link->readable = event_new(loop_base(link->loop), link->c->fd, EV_READ | EV_PERSIST, on_readable, link);
 	link->writable = event_new(loop_base(link->loop), link->c->fd, EV_WRITE | EV_PERSIST, on_writable, link);
 	event_add(link->readable, NULL);
 	set_writing(link, true);
 }
 
-void link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name, int64_t connect_ms,
-	       const struct link_events *events, void *ctx)
+void redis_link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name,
+		     int64_t connect_ms, const struct redis_link_events *events, void *ctx)
 {
 	*link = (struct redis_link){.loop = loop,
 				    .url = url,
@@ -283,11 +283,11 @@ void link_open(struct redis_link *link, struct loop *loop, const struct redis_ur
 	on_attempt_time(link);
 }
 
-void link_close(struct redis_link *link)
+void redis_link_close(struct redis_link *link)
 {
 	if (link->gone)
 		*link->gone = true;
-	if (link->state != LINK_DOWN)
+	if (link->state != REDIS_LINK_DOWN)
 		disconnect(link);
 	timer_stop(&link->timer);
 	buf_done(&link->out);

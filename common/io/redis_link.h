@@ -16,9 +16,9 @@
 struct event;
 struct redisContext;
 
-enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_GREETING, LINK_READY };
+enum redis_link_state { REDIS_LINK_DOWN, REDIS_LINK_CONNECTING, REDIS_LINK_GREETING, REDIS_LINK_READY };
 
-struct link_events {
+struct redis_link_events {
 	void (*ready)(void *ctx);
 	void (*reply)(void *ctx, const struct redis_reply *reply); /* its memory is link->memory, which may be taken */
 	void (*lost)(void *ctx); /* also when an attempt failed; before what was not written is forgotten */
@@ -29,10 +29,10 @@ struct redis_link {
 	const struct redis_url *url;
 	const char *name;
 	int64_t connect_ms;
-	const struct link_events *events;
+	const struct redis_link_events *events;
 	void *ctx;
 
-	enum link_state state;
+	enum redis_link_state state;
 	unsigned failures; /* attempts in a row, and stuck connections; 0: the last one was good */
 	uint64_t times_ready;
 	int64_t ready_since_us, last_read_us;
@@ -45,18 +45,18 @@ struct redis_link {
 	bool *gone; /* tells the function that is calling back that the link was closed */
 	struct buf out;
 	uint64_t put_bytes; /* of this connection */
-	struct resp_memory memory;
+	struct redis_resp_memory memory;
 	struct deferred flush;
 	struct timer timer; /* limits an attempt, or waits for the next */
 };
 
-void link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name, int64_t connect_ms,
-	       const struct link_events *events, void *ctx);
-void link_close(struct redis_link *link); /* calls lost when it was connected or trying */
+void redis_link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name,
+		     int64_t connect_ms, const struct redis_link_events *events, void *ctx);
+void redis_link_close(struct redis_link *link); /* calls lost when it was connected or trying */
 /* Appends a command; it leaves at the end of this turn. Returns its end in the connection's stream of bytes. */
-uint64_t link_put(struct redis_link *link, struct redis_args head, struct redis_args args);
-uint64_t link_put_bytes(struct redis_link *link, struct str command);
-uint64_t link_written(const struct redis_link *link);                      /* how much of that stream the kernel has taken */
-void link_fail(struct redis_link *link, const char *why, bool is_failure); /* drops the connection; calls lost */
+uint64_t redis_link_put(struct redis_link *link, struct redis_args head, struct redis_args args);
+uint64_t redis_link_put_bytes(struct redis_link *link, struct str command);
+uint64_t redis_link_written(const struct redis_link *link); /* how much of that stream the kernel has taken */
+void redis_link_fail(struct redis_link *link, const char *why, bool is_failure); /* drops the connection; calls lost */
 
 #endif

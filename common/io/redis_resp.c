@@ -13,8 +13,8 @@ enum {
 	ELEMENTS_MOST = 1024 * 1024,
 };
 
-struct resp_block {
-	struct resp_block *older;
+struct redis_resp_block {
+	struct redis_resp_block *older;
 	size_t used, cap;
 	_Alignas(16) char data[];
 };
@@ -43,7 +43,7 @@ static void put_strings(struct buf *out, struct redis_args args)
 	}
 }
 
-void resp_put(struct buf *out, struct redis_args head, struct redis_args args)
+void redis_resp_put(struct buf *out, struct redis_args head, struct redis_args args)
 {
 	put_count(out, '*', head.n + args.n);
 	put_strings(out, head);
@@ -52,9 +52,9 @@ void resp_put(struct buf *out, struct redis_args head, struct redis_args args)
 
 /* ---- replies */
 
-static void *take(struct resp_memory *m, size_t size)
+static void *take(struct redis_resp_memory *m, size_t size)
 {
-	struct resp_block *b = m->blocks;
+	struct redis_resp_block *b = m->blocks;
 	void *p;
 
 	size = (size + 15) & ~(size_t)15;
@@ -64,7 +64,7 @@ static void *take(struct resp_memory *m, size_t size)
 		if (cap < size)
 			cap = size;
 		b = mem_alloc(sizeof(*b) + cap);
-		*b = (struct resp_block){.older = m->blocks, .cap = cap};
+		*b = (struct redis_resp_block){.older = m->blocks, .cap = cap};
 		m->blocks = b;
 	}
 	p = b->data + b->used;
@@ -131,7 +131,7 @@ static void on_free(void *reply)
 	(void)reply; /* it lives in the blocks */
 }
 
-struct redisReader *resp_reader_new(struct resp_memory *memory)
+struct redisReader *redis_resp_reader_new(struct redis_resp_memory *memory)
 {
 	/* hiredis asks for a pointer to something that it never writes to. */
 	static redisReplyObjectFunctions functions = {
@@ -151,13 +151,13 @@ struct redisReader *resp_reader_new(struct resp_memory *memory)
 
 static void blocks_free(void *ptr)
 {
-	for (struct resp_block *b = ptr, *older; b; b = older) {
+	for (struct redis_resp_block *b = ptr, *older; b; b = older) {
 		older = b->older;
 		free(b);
 	}
 }
 
-void resp_memory_free(struct resp_memory *memory)
+void redis_resp_memory_free(struct redis_resp_memory *memory)
 {
 	blocks_free(memory->blocks);
 	memory->blocks = NULL;
@@ -180,7 +180,7 @@ static struct redis_reply copied(struct arena *arena, const struct redis_reply *
 	return r;
 }
 
-struct redis_reply resp_give(struct arena *arena, struct resp_memory *memory, const struct redis_reply *root)
+struct redis_reply redis_resp_give(struct arena *arena, struct redis_resp_memory *memory, const struct redis_reply *root)
 {
 	struct redis_reply r;
 
@@ -190,12 +190,12 @@ struct redis_reply resp_give(struct arena *arena, struct resp_memory *memory, co
 		memory->blocks = NULL;
 	} else {
 		r = copied(arena, root);
-		resp_memory_free(memory);
+		redis_resp_memory_free(memory);
 	}
 	return r;
 }
 
-bool resp_is_error(const struct redis_reply *reply, const char *code)
+bool redis_resp_is_error(const struct redis_reply *reply, const char *code)
 {
 	size_t n = strlen(code);
 
@@ -203,7 +203,7 @@ bool resp_is_error(const struct redis_reply *reply, const char *code)
 	       (reply->s.n == n || reply->s.p[n] == ' ');
 }
 
-bool resp_is_server_fault(const struct redis_reply *reply)
+bool redis_resp_is_server_fault(const struct redis_reply *reply)
 {
 	static const char *const codes[] = {"LOADING",    "READONLY", "MISCONF", "OOM",        "NOREPLICAS",
 					    "MASTERDOWN", "BUSY",     "NOAUTH",  "CLUSTERDOWN"};
@@ -211,7 +211,7 @@ bool resp_is_server_fault(const struct redis_reply *reply)
 	if (reply->type != REDIS_ERROR)
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
-		if (resp_is_error(reply, codes[i]))
+		if (redis_resp_is_error(reply, codes[i]))
 			return true;
 	return false;
 }

@@ -12,22 +12,22 @@
 #include "io/redis.h"
 
 struct redisReader;
-struct resp_block;
+struct redis_resp_block;
 
-struct resp_memory { /* of the reply that is being read, then of the reply */
-	struct resp_block *blocks;
+struct redis_resp_memory { /* of the reply that is being read, then of the reply */
+	struct redis_resp_block *blocks;
 };
 
 /* `head` and then `args`, as one command. */
-void resp_put(struct buf *out, struct redis_args head, struct redis_args args);
+void redis_resp_put(struct buf *out, struct redis_args head, struct redis_args args);
 
-struct redisReader *resp_reader_new(struct resp_memory *memory) NEVER_NULL;
-void resp_memory_free(struct resp_memory *memory);
+struct redisReader *redis_resp_reader_new(struct redis_resp_memory *memory) NEVER_NULL;
+void redis_resp_memory_free(struct redis_resp_memory *memory);
 /* The reply for its caller: copied when small, else its memory becomes the arena's. Empties *memory. */
-struct redis_reply resp_give(struct arena *arena, struct resp_memory *memory, const struct redis_reply *root);
+struct redis_reply redis_resp_give(struct arena *arena, struct redis_resp_memory *memory, const struct redis_reply *root);
 
 /* -LOADING, -READONLY and the like: the server is not able to serve, whoever asks. */
-bool resp_is_server_fault(const struct redis_reply *reply);
-bool resp_is_error(const struct redis_reply *reply, const char *code);
+bool redis_resp_is_server_fault(const struct redis_reply *reply);
+bool redis_resp_is_error(const struct redis_reply *reply, const char *code);
 
 #endif

@@ -24,15 +24,15 @@ static void on_beat(void *ctx)
 	struct redis_sub *s = ctx;
 	int64_t now = loop_mono_us(s->loop);
 
-	if (s->link.state != LINK_READY)
+	if (s->link.state != REDIS_LINK_READY)
 		return;
 	/* A subscriber hears nothing for hours, so a peer that vanished must be asked for. */
 	if (s->asked_us > s->link.last_read_us) {
-		link_fail(&s->link, "no answer in time", true);
+		redis_link_fail(&s->link, "no answer in time", true);
 		return;
 	}
 	if (now - s->link.last_read_us >= QUIET_US) {
-		link_put(&s->link, REDIS_ARGS(STR("PING")), (struct redis_args){NULL, 0});
+		redis_link_put(&s->link, REDIS_ARGS(STR("PING")), (struct redis_args){NULL, 0});
 		s->asked_us = now;
 	}
 	timer_set(&s->beat, s->loop, QUIET_US, on_beat, s);
@@ -44,7 +44,7 @@ static void on_ready(void *ctx)
 
 	s->confirmed = 0;
 	s->asked_us = 0;
-	link_put(&s->link, REDIS_ARGS(STR("SUBSCRIBE")), (struct redis_args){s->channels, s->n});
+	redis_link_put(&s->link, REDIS_ARGS(STR("SUBSCRIBE")), (struct redis_args){s->channels, s->n});
 	timer_set(&s->beat, s->loop, QUIET_US, on_beat, s);
 }
 
@@ -53,7 +53,7 @@ static void on_reply(void *ctx, const struct redis_reply *reply)
 	struct redis_sub *s = ctx;
 
 	if (reply->type == REDIS_ERROR) {
-		link_fail(&s->link, reply->s.p, true);
+		redis_link_fail(&s->link, reply->s.p, true);
 		return;
 	}
 	if (reply->type != REDIS_ARRAY || reply->n != 3 || reply->v[0].type != REDIS_STRING)
@@ -71,7 +71,7 @@ static void on_lost(void *ctx)
 	timer_stop(&s->beat);
 }
 
-static const struct link_events events = {.ready = on_ready, .reply = on_reply, .lost = on_lost};
+static const struct redis_link_events events = {.ready = on_ready, .reply = on_reply, .lost = on_lost};
 
 enum err redis_sub_open(struct loop *loop, const struct redis_conf *conf, const char *const *channels, size_t n,
 			const struct redis_sub_events *handlers, struct redis_sub **ret)
@@ -100,7 +100,7 @@ enum err redis_sub_open(struct loop *loop, const struct redis_conf *conf, const 
 	s->channels = mem_zalloc(n * sizeof(*s->channels));
 	for (size_t i = 0; i < n; i++)
 		s->channels[i] = str_of(mem_strdup(channels[i]));
-	link_open(&s->link, loop, &s->url, s->name, conf->connect_ms, &events, s);
+	redis_link_open(&s->link, loop, &s->url, s->name, conf->connect_ms, &events, s);
 	*ret = s;
 	return OK;
 }
@@ -109,7 +109,7 @@ struct redis_sub *redis_sub_close(struct redis_sub *s)
 {
 	if (!s)
 		return NULL;
-	link_close(&s->link);
+	redis_link_close(&s->link);
 	for (size_t i = 0; i < s->n; i++)
 		free((void *)(uintptr_t)s->channels[i].p); /* a copy of our own */
 	free(s->channels);
@@ -121,5 +121,5 @@ struct redis_sub *redis_sub_close(struct redis_sub *s)
 
 bool redis_sub_is_up(const struct redis_sub *s)
 {
-	return s != NULL && s->link.state == LINK_READY && s->confirmed == s->n;
+	return s != NULL && s->link.state == REDIS_LINK_READY && s->confirmed == s->n;
 }

@@ -17,7 +17,7 @@ struct redis_sync {
 	struct redis_url url;
 	struct timeval timeout;
 	redisContext *c;
-	struct resp_memory memory;
+	struct redis_resp_memory memory;
 	struct buf out;
 	char error[160];
 };
@@ -44,7 +44,7 @@ static void drop(struct redis_sync *r)
 	if (r->c)
 		redisFree(r->c);
 	r->c = NULL;
-	resp_memory_free(&r->memory);
+	redis_resp_memory_free(&r->memory);
 }
 
 struct redis_sync *redis_sync_close(struct redis_sync *r)
@@ -77,7 +77,7 @@ static enum err exchange(struct redis_sync *r, struct redis_args head, struct re
 	int done = 0;
 
 	r->out.n = 0;
-	resp_put(&r->out, head, args);
+	redis_resp_put(&r->out, head, args);
 	if (redisAppendFormattedCommand(r->c, r->out.p, r->out.n) != REDIS_OK)
 		return lost(r, r->c->errstr, ERR_BUFFER);
 	/* A command that did not leave whole cannot have been done. */
@@ -104,7 +104,7 @@ static enum err greeting(struct redis_sync *r, struct redis_args command)
 		return e == ERR_TIMEOUT ? e : ERR_BUFFER;
 	if (reply->type == REDIS_ERROR)
 		return lost(r, reply->s.p, ERR_BUFFER);
-	resp_memory_free(&r->memory);
+	redis_resp_memory_free(&r->memory);
 	return OK;
 }
 
@@ -144,7 +144,7 @@ static enum err connected(struct redis_sync *r)
 	if (r->c->err || redisSetTimeout(r->c, r->timeout) != REDIS_OK)
 		return lost(r, r->c->errstr, ERR_BUFFER);
 	redisReaderFree(r->c->reader);
-	r->c->reader = resp_reader_new(&r->memory);
+	r->c->reader = redis_resp_reader_new(&r->memory);
 	return greet(r);
 }
 
@@ -159,9 +159,9 @@ static enum err call(struct redis_sync *r, struct redis_args head, struct redis_
 	e = exchange(r, head, args, &reply);
 	if (e != OK)
 		return e;
-	if (resp_is_server_fault(reply))
+	if (redis_resp_is_server_fault(reply))
 		return lost(r, reply->s.p, ERR_BUFFER);
-	*ret = resp_give(arena, &r->memory, reply);
+	*ret = redis_resp_give(arena, &r->memory, reply);
 	return OK;
 }
 
@@ -178,13 +178,13 @@ enum err redis_sync_script(struct redis_sync *r, const struct redis_script *scri
 	struct redis_reply reply;
 	enum err e = call(r, evalsha, args, arena, &reply);
 
-	if (e == OK && resp_is_error(&reply, "NOSCRIPT")) {
+	if (e == OK && redis_resp_is_error(&reply, "NOSCRIPT")) {
 		e = call(r, nothing, REDIS_ARGS(STR("SCRIPT"), STR("LOAD"), str_of(script->text)), arena, &reply);
 		if (e == OK && reply.type == REDIS_ERROR)
 			return lost(r, reply.s.p, ERR_BUFFER);
 		if (e == OK)
 			e = call(r, evalsha, args, arena, &reply);
-		if (e == OK && resp_is_error(&reply, "NOSCRIPT"))
+		if (e == OK && redis_resp_is_error(&reply, "NOSCRIPT"))
 			return lost(r, reply.s.p, ERR_BUFFER);
 	}
 	if (e == OK)

@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 			printf("redis-benchmark, %s clients%s\n", clients, pipelined ? ", each with 64 commands at once" : "");
 			fflush(stdout);
 			execlp("redis-benchmark", "redis-benchmark", "-s", server.path, "-n", n, "-c", pipelined ? "1" : clients,
-			       "-P", pipelined ? "64" : "1", "-t", "set,get", "-q", (char *)NULL);
+			       "-P", pipelined ? "64" : "1", "-t", "set,get", "--csv", (char *)NULL);
 			_exit(127);
 		}
 		waitpid(pid, NULL, 0);

@@ -8,6 +8,9 @@
 
 #include "io/loop.h"
 
+/* What a callback is given is not const, and what marks the trace is. */
+#define TEXT(literal) ((void *)(uintptr_t)(literal))
+
 static char trace[64];
 
 static void mark(void *ctx)
@@ -34,10 +37,10 @@ static void timers_fire_in_the_order_of_their_time(void **state)
 	struct timer a = {0}, b = {0}, c = {0}, d = {0};
 
 	loop_clock_set(loop, 1000000, 0);
-	timer_set(&c, loop, 3000, mark, "c");
-	timer_set(&a, loop, 1000, mark, "a");
-	timer_set(&d, loop, 4000, mark, "d");
-	timer_set(&b, loop, 2000, mark, "b");
+	timer_set(&c, loop, 3000, mark, TEXT("c"));
+	timer_set(&a, loop, 1000, mark, TEXT("a"));
+	timer_set(&d, loop, 4000, mark, TEXT("d"));
+	timer_set(&b, loop, 2000, mark, TEXT("b"));
 	loop_turn(loop, 0);
 	assert_string_equal(trace, "");
 	loop_clock_set(loop, 1001000, 0);
@@ -54,10 +57,10 @@ static void a_timer_that_is_set_again_moves(void **state)
 	struct timer a = {0}, b = {0};
 
 	loop_clock_set(loop, 0, 0);
-	timer_set(&a, loop, 10, mark, "a");
-	timer_set(&b, loop, 20, mark, "b");
-	timer_set(&a, loop, 30, mark, "A");
-	timer_set(&b, loop, 5, mark, "B");
+	timer_set(&a, loop, 10, mark, TEXT("a"));
+	timer_set(&b, loop, 20, mark, TEXT("b"));
+	timer_set(&a, loop, 30, mark, TEXT("A"));
+	timer_set(&b, loop, 5, mark, TEXT("B"));
 	loop_clock_set(loop, 29, 0);
 	loop_turn(loop, 0);
 	assert_string_equal(trace, "B");
@@ -73,7 +76,7 @@ static void a_stopped_timer_does_not_fire(void **state)
 
 	loop_clock_set(loop, 0, 0);
 	for (int i = 0; i < 100; i++)
-		timer_set(&t[i], loop, (i * 37) % 100, mark, i % 10 ? "x" : ".");
+		timer_set(&t[i], loop, (i * 37) % 100, mark, TEXT(i % 10 ? "x" : "."));
 	for (int i = 0; i < 100; i++)
 		if (i % 10)
 			timer_stop(&t[i]);
@@ -128,7 +131,7 @@ static void again(void *ctx)
 {
 	struct again *a = ctx;
 
-	mark("x");
+	mark(TEXT("x"));
 	timer_set(&a->timer, a->loop, 0, again, a);
 }
 
@@ -154,7 +157,7 @@ static void a_real_timer_ends_the_sleep(void **state)
 	struct timer late = {0}, soon = {0};
 	int64_t before = loop_mono_us(loop);
 
-	timer_set(&late, loop, 60000000, mark, "late");
+	timer_set(&late, loop, 60000000, mark, TEXT("late"));
 	timer_set(&soon, loop, 20000, stop, loop);
 	loop_run(loop);
 	assert_true(loop_mono_us(loop) - before >= 20000);
@@ -184,16 +187,16 @@ static void defer_second(void *ctx)
 {
 	struct chain *c = ctx;
 
-	mark("1");
+	mark(TEXT("1"));
 	loop_defer(c->loop, &c->second);
 }
 
 static void deferred_work_runs_once_before_the_loop_sleeps(void **state)
 {
-	struct chain c = {.loop = *state, .first = {.fn = defer_second, .ctx = &c}, .second = {.fn = mark, .ctx = "2"}};
+	struct chain c = {.loop = *state, .first = {.fn = defer_second, .ctx = &c}, .second = {.fn = mark, .ctx = TEXT("2")}};
 	struct timer t = {0};
 
-	timer_set(&t, c.loop, 60000000, mark, "late");
+	timer_set(&t, c.loop, 60000000, mark, TEXT("late"));
 	loop_defer(c.loop, &c.first);
 	loop_defer(c.loop, &c.first);
 	loop_turn(c.loop, INT64_MAX);
@@ -209,9 +212,9 @@ static void undeferred_work_does_not_run(void **state)
 	for (int removed = 0; removed < 3; removed++) {
 		trace[0] = '\0';
 		for (int i = 0; i < 3; i++) {
-			static char *const names[] = {"a", "b", "c"};
+			static const char *const names[] = {"a", "b", "c"};
 
-			d[i] = (struct deferred){.fn = mark, .ctx = names[i]};
+			d[i] = (struct deferred){.fn = mark, .ctx = TEXT(names[i])};
 			loop_defer(loop, &d[i]);
 		}
 		loop_undefer(loop, &d[removed]);
@@ -281,14 +284,14 @@ static void what_was_posted_runs_even_when_the_loop_ends(void **state)
 	struct loop *loop = loop_new();
 
 	(void)state;
-	loop_post(loop, mark, "p");
+	loop_post(loop, mark, TEXT("p"));
 	loop_free(loop);
 	assert_string_equal(trace, "p");
 }
 
 static void a_signal_is_handled_on_the_loop(void **state)
 {
-	loop_on_signal(*state, SIGHUP, mark, "h");
+	loop_on_signal(*state, SIGHUP, mark, TEXT("h"));
 	loop_on_signal(*state, SIGTERM, stop, *state);
 	kill(getpid(), SIGHUP);
 	kill(getpid(), SIGTERM);

@@ -644,34 +644,33 @@ static void selects(void *arg)
 	}
 }
 
-static void restart_with(const char *lines, const char *url)
+/* A server with these lines, and a client of it. */
+static void restart_with(const char *lines, const char *user, const char *query)
 {
+	char url[160];
+
 	redis = redis_close(redis);
 	real_redis_stop(&server);
 	real_redis_start(&server, lines);
-	if (url) {
-		char text[160];
-
-		snprintf(text, sizeof(text), url, server.path);
-		open_with(text, 1, 2000);
-	}
+	snprintf(url, sizeof(url), "unix://%s%s%s", user, server.path, query);
+	open_with(url, 1, 2000);
 }
 
 static void the_password_and_the_database_of_the_address_are_used(void **state)
 {
 	(void)state;
-	restart_with("requirepass secret", "unix://:secret@%s?db=3");
-	on_fiber(selects, "db=3");
+	restart_with("requirepass secret", ":secret@", "?db=3");
+	on_fiber(selects, (void *)(uintptr_t) "db=3");
 	assert_int_equal(ended, 1);
-	restart_with("user app on >p@ss:word ~* &* +@all", "unix://app:p%%40ss:word@%s");
-	on_fiber(selects, "user=app");
+	restart_with("user app on >p@ss:word ~* &* +@all", "app:p%40ss:word@", "");
+	on_fiber(selects, (void *)(uintptr_t) "user=app");
 	assert_int_equal(ended, 2);
 }
 
 static void a_wrong_password_is_a_fault_and_says_so(void **state)
 {
 	(void)state;
-	restart_with("requirepass secret", "unix://:wrong@%s");
+	restart_with("requirepass secret", ":wrong@", "");
 	on_fiber(one_set, (void *)0);
 	assert_int_equal(results[0], ERR_BUFFER);
 	assert_true(str_has_prefix(str_of(redis_last_error(redis)), STR("WRONGPASS")));
@@ -690,7 +689,7 @@ static void is_empty(void *arg)
 static void a_database_that_does_not_exist_is_never_written_to(void **state)
 {
 	(void)state;
-	restart_with("databases 2", "unix://%s?db=7");
+	restart_with("databases 2", "", "?db=7");
 	on_fiber(one_set, (void *)0);
 	assert_int_equal(results[0], ERR_BUFFER);
 	redis = redis_close(redis);
@@ -702,7 +701,7 @@ static void a_database_that_does_not_exist_is_never_written_to(void **state)
 static void a_user_without_ping_is_served(void **state)
 {
 	(void)state;
-	restart_with("user app on nopass ~* +set", "unix://app:x@%s");
+	restart_with("user app on nopass ~* +set", "app:x@", "");
 	on_fiber(one_set, (void *)0);
 	assert_int_equal(results[0], OK);
 }
