@@ -44,7 +44,7 @@ static struct str caller_key(const struct req *req, const struct limit *limit)
 {
 	struct buf b = buf_in(req->arena);
 
-	buf_printf(&b, "limit:%s:%s:", req->daemon->service->name, limit->name);
+	buf_printf(&b, "rate:%s:%s:", req->daemon->service->name, limit->name);
 	if (!uuid_is_nil(req->who.sid))
 		buf_put_uuid(&b, req->who.sid);
 	else
