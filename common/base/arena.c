@@ -238,7 +238,7 @@ void *arena_regrow(struct arena *arena, void *ptr, size_t old_size, size_t new_s
 		return ptr;
 	}
 	p = arena_alloc(arena, new_size);
-	if (old_size != 0)
+	if (ptr != NULL && old_size != 0)
 		memcpy(p, ptr, old_size);
 	return p;
 }

@@ -112,7 +112,7 @@ static bool offset_parse(struct str s, int64_t *ret_s)
 	m = digits(s, 4, 2);
 	if (h < 0 || h > 23 || m < 0 || m > 59)
 		return false;
-	*ret_s = (int64_t)(h * 60 + m) * 60 * (s.p[0] == '-' ? -1 : 1);
+	*ret_s = ((int64_t)h * 60 + m) * 60 * (s.p[0] == '-' ? -1 : 1);
 	return true;
 }
 
@@ -145,7 +145,7 @@ bool time_parse(struct str s, int64_t *ret_us)
 	}
 	if (!offset_parse((struct str){s.p + i, s.n - i}, &offset_s))
 		return false;
-	at = (((int64_t)day * S_PER_DAY + (h * 60 + m) * 60 + sec) - offset_s) * US_PER_S + us;
+	at = (((int64_t)day * S_PER_DAY + (int64_t)(h * 60 + m) * 60 + sec) - offset_s) * US_PER_S + us;
 	if (at < TIME_MIN || at > TIME_MAX)
 		return false;
 	*ret_us = at;

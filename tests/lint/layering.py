@@ -78,7 +78,7 @@ def check_include(root, path, include, bad_ports):
     top = header.split("/")[0]
     if layer != "service":
         if "/" in header and top in LAYERS[layer]:
-            return f"{header} is internal to common/io" if layer == "svc" and header.endswith("_internal.h") else None
+            return f"{header} is internal to common/io" if layer == "svc" and top == "io" and header.endswith("_internal.h") else None
         return f"{header} from common/{layer}, which may include only {', '.join(x + '/' for x in LAYERS[layer])}"
     if "/" not in header:
         if os.path.exists(os.path.join(root, folder, header)):
