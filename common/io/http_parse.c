@@ -36,7 +36,7 @@ struct cursor {
 /* What the header fields say about connection and body; common to requests and replies. */
 struct framing {
 	int64_t content_length;
-	bool chunked, has_transfer_encoding, close, keep_alive, expect_continue;
+	bool chunked, other_coding, has_transfer_encoding, close, keep_alive, expect_continue;
 	unsigned hosts;
 };
 
@@ -201,7 +201,8 @@ static int transfer_encoding(struct framing *f, struct str value)
 				return -400;
 		}
 	}
-	return other ? -501 : -400;
+	f->other_coding = other;
+	return other ? GOOD : -400;
 }
 
 static int connection(struct framing *f, struct str value)
@@ -271,9 +272,10 @@ static int fields(struct cursor *c, struct http_header *headers, size_t max, siz
 			return r;
 	}
 	*ret_n = n;
+	/* Whoever has read the other of the two saw another end of this message. */
 	if (f->has_transfer_encoding && f->content_length >= 0)
 		return -400;
-	return GOOD;
+	return f->other_coding ? -501 : GOOD;
 }
 
 static bool target_is_absolute(struct str t, size_t *ret_authority)
