@@ -1,85 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The Redis client against a real server: values, pipelining, scripts, and every way in which a server can be away. */
-#include "unit/unit.h"
-
-#include "base/str.h"
-#include "io/fiber.h"
-#include "io/redis.h"
-#include "unit/real_redis.h"
-
-static struct loop *loop;
-static struct real_redis server;
-static struct redis *redis;
-static struct arena *arena;
-static unsigned ended;
-
-static struct deadline in_ms(int64_t ms)
-{
-	return deadline_in(loop, ms);
-}
-
-static void open_with(const char *url, unsigned connections, int64_t grace_ms)
-{
-	const struct redis_conf conf = {.name = "test",
-					.url = url,
-					.connections = connections,
-					.fault = ERR_BUFFER,
-					.connect_ms = 300,
-					.grace_ms = grace_ms};
-
-	assert_int_equal(redis_open(loop, &conf, &redis), OK);
-}
-
-static int fresh(void **state)
-{
-	(void)state;
-	ended = 0;
-	loop = loop_new();
-	arena = arena_new();
-	real_redis_start(&server, NULL);
-	open_with(server.url, 1, 2000);
-	return 0;
-}
-
-static int stale(void **state)
-{
-	(void)state;
-	assert_true(fiber_drain(loop, in_ms(5000)));
-	redis = redis_close(redis);
-	real_redis_stop(&server);
-	arena_free(arena);
-	loop = loop_free(loop);
-	return 0;
-}
-
-/* Runs fn on a fiber to its end. */
-static void on_fiber(void (*fn)(void *arg), void *arg)
-{
-	assert_int_equal(fiber_run(loop, "test", fn, arg), OK);
-	assert_true(fiber_drain(loop, in_ms(20000)));
-}
-
-static void turns_until(bool (*is_so)(void), int64_t ms)
-{
-	for (int64_t i = 0; i < ms && !is_so(); i++)
-		loop_turn(loop, 1000);
-	assert_true(is_so());
-}
-
-static bool is_up(void)
-{
-	return redis_is_up(redis);
-}
-
-static bool is_away(void)
-{
-	return !redis_is_up(redis);
-}
-
-static enum err call(struct redis_args args, struct redis_reply *ret)
-{
-	return redis_call(redis, arena, in_ms(5000), args, ret);
-}
+/* The Redis client against a real server: values, pipelining, scripts, addresses and passwords. */
+#include "unit/redis_case.h"
 
 /* ---- values */
 
@@ -183,16 +104,6 @@ static void a_long_list_lives_as_long_as_its_arena(void **state)
 
 /* ---- pipelining */
 
-static void increments(void *arg)
-{
-	struct redis_reply r;
-
-	(void)arg;
-	for (int i = 0; i < 50; i++)
-		assert_int_equal(call(REDIS_ARGS(STR("INCR"), STR("n")), &r), OK);
-	ended++;
-}
-
 static void two_at_once(void *arg)
 {
 	struct redis_op *set = redis_start(redis, REDIS_ARGS(STR("SET"), STR("p"), STR("1"))),
@@ -226,15 +137,6 @@ static struct str info(struct str section, struct str field)
 	}
 	fail_msg("no such field");
 	return r.s;
-}
-
-static void counts(void *arg)
-{
-	struct redis_reply r;
-
-	assert_int_equal(call(REDIS_ARGS(STR("GET"), STR("n")), &r), OK);
-	assert_true(str_to_i64(r.s, arg));
-	ended++;
 }
 
 static void reads_processed(void *arg)
@@ -393,192 +295,6 @@ static void the_put_script_of_the_buffer_answers_through_it(void **state)
 	assert_int_equal(ended, 1);
 }
 
-/* ---- the server is away */
-
-static enum err results[3];
-
-static void one_set(void *arg)
-{
-	struct redis_reply r;
-
-	results[(intptr_t)arg] = redis_call(redis, arena, in_ms(100), REDIS_ARGS(STR("SET"), STR("x"), STR("y")), &r);
-	ended++;
-}
-
-static void a_server_killed_with_commands_under_way_leaves_them_uncertain(void **state)
-{
-	(void)state;
-	turns_until(is_up, 1000);
-	real_redis_freeze(&server);
-	for (intptr_t i = 0; i < 2; i++)
-		assert_int_equal(fiber_run(loop, "set", one_set, (void *)i), OK);
-	loop_turn(loop, 0); /* they leave */
-	assert_int_equal(redis_stats(redis).in_flight, 2);
-	real_redis_kill(&server);
-	assert_int_equal(fiber_run(loop, "unsent", one_set, (void *)2), OK);
-	turns_until(is_away, 1000);
-	assert_true(fiber_drain(loop, in_ms(5000)));
-	assert_int_equal(results[0], ERR_UNCERTAIN);
-	assert_int_equal(results[1], ERR_UNCERTAIN);
-	/* Whether the third left before the end was seen is a race; it was not answered in either case. */
-	assert_true(results[2] == ERR_UNCERTAIN || results[2] == ERR_BUFFER);
-}
-
-static void what_did_not_leave_is_a_fault_and_not_uncertain(void **state)
-{
-	(void)state;
-	turns_until(is_up, 1000);
-	assert_int_equal(fiber_run(loop, "set", one_set, (void *)0), OK);
-	redis = redis_close(redis); /* before the turn's end, when it would be written */
-	assert_true(fiber_drain(loop, in_ms(5000)));
-	assert_int_equal(results[0], ERR_BUFFER);
-	open_with(server.url, 1, 2000);
-}
-
-static void half_written(void *arg)
-{
-	struct str big = {arena_zalloc(arena, 8 << 20), 8 << 20};
-	struct redis_op *whole = redis_start(redis, REDIS_ARGS(STR("SET"), STR("a"), STR("b"))),
-			*part = redis_start(redis, REDIS_ARGS(STR("SET"), STR("c"), big));
-
-	(void)arg;
-	results[0] = redis_finish(whole, arena, in_ms(5000), NULL);
-	results[1] = redis_finish(part, arena, in_ms(5000), NULL);
-	ended++;
-}
-
-static void a_command_of_which_a_part_left_was_not_done(void **state)
-{
-	(void)state;
-	turns_until(is_up, 1000);
-	real_redis_freeze(&server); /* the socket's buffer takes less than 8 MiB */
-	assert_int_equal(fiber_run(loop, "half", half_written, NULL), OK);
-	loop_turn(loop, 0);
-	real_redis_kill(&server);
-	assert_true(fiber_drain(loop, in_ms(5000)));
-	assert_int_equal(results[0], ERR_UNCERTAIN);
-	assert_int_equal(results[1], ERR_BUFFER);
-}
-
-static void commands_fail_at_once_while_it_is_down_and_work_again_afterwards(void **state)
-{
-	int64_t before;
-
-	(void)state;
-	turns_until(is_up, 1000);
-	real_redis_kill(&server);
-	turns_until(is_away, 1000);
-	for (int i = 0; i < 200; i++)
-		loop_turn(loop, 1000); /* the first attempts fail */
-	before = loop_mono_us(loop);
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], ERR_BUFFER);
-	assert_true(loop_mono_us(loop) - before < 50000);
-	assert_true(strlen(redis_last_error(redis)) > 0);
-	real_redis_again(&server);
-	turns_until(is_up, 10000);
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], OK);
-	assert_int_equal(redis_stats(redis).reconnects, 1);
-}
-
-static void a_frozen_server_costs_the_deadline_and_then_its_connection(void **state)
-{
-	int64_t before;
-
-	(void)state;
-	redis_close(redis);
-	open_with(server.url, 1, 300);
-	turns_until(is_up, 1000);
-	real_redis_freeze(&server);
-	before = loop_mono_us(loop);
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], ERR_TIMEOUT);
-	assert_true(loop_mono_us(loop) - before >= 100000 && loop_mono_us(loop) - before < 290000);
-	assert_true(is_up());
-	assert_int_equal(redis_stats(redis).in_flight, 1);
-	turns_until(is_away, 1000);
-	assert_int_equal(redis_stats(redis).in_flight, 0);
-	assert_string_equal(redis_last_error(redis), "no answer in time");
-	/* The kernel still takes connections for it, but nobody answers the greeting: no command is sent. */
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], ERR_BUFFER);
-	real_redis_thaw(&server);
-	turns_until(is_up, 10000);
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], OK);
-}
-
-static void an_answer_after_its_fiber_left_goes_to_nobody_else(void **state)
-{
-	int64_t n = 0;
-
-	(void)state;
-	on_fiber(increments, NULL);
-	real_redis_freeze(&server);
-	on_fiber(one_set, (void *)0);
-	assert_int_equal(results[0], ERR_TIMEOUT);
-	real_redis_thaw(&server);
-	on_fiber(counts, &n);
-	assert_int_equal(n, 50);
-}
-
-static void too_late(void *arg)
-{
-	struct redis_reply r;
-
-	(void)arg;
-	results[0] = redis_call(redis, arena, (struct deadline){loop_mono_us(loop)}, REDIS_ARGS(STR("PING")), &r);
-	ended++;
-}
-
-static void a_call_past_its_deadline_sends_nothing(void **state)
-{
-	(void)state;
-	turns_until(is_up, 1000);
-	on_fiber(too_late, NULL);
-	assert_int_equal(results[0], ERR_TIMEOUT);
-	assert_int_equal(redis_stats(redis).commands, 0);
-}
-
-static void refused(void *arg)
-{
-	struct redis_reply r;
-
-	(void)arg;
-	assert_int_equal(call(REDIS_ARGS(STR("CONFIG"), STR("SET"), STR("maxmemory"), STR("1")), &r), OK);
-	results[0] = call(REDIS_ARGS(STR("SET"), STR("x"), STR("y")), &r);
-	assert_int_equal(call(REDIS_ARGS(STR("CONFIG"), STR("SET"), STR("maxmemory"), STR("0")), &r), OK);
-	ended++;
-}
-
-static void a_server_that_cannot_serve_is_a_fault_with_its_text(void **state)
-{
-	(void)state;
-	on_fiber(refused, NULL);
-	assert_int_equal(results[0], ERR_BUFFER);
-	assert_true(str_has_prefix(str_of(redis_last_error(redis)), STR("OOM ")));
-	assert_true(is_up());
-}
-
-static void becomes_replica(void *arg)
-{
-	struct redis_reply r;
-
-	(void)arg;
-	assert_int_equal(call(REDIS_ARGS(STR("REPLICAOF"), STR("127.0.0.1"), STR("1")), &r), OK);
-	results[0] = call(REDIS_ARGS(STR("SET"), STR("x"), STR("y")), &r);
-	ended++;
-}
-
-static void a_read_only_server_loses_its_connection(void **state)
-{
-	(void)state;
-	on_fiber(becomes_replica, NULL);
-	assert_int_equal(results[0], ERR_BUFFER);
-	assert_true(is_away());
-}
-
 /* ---- addresses and passwords */
 
 static void addresses_are_checked(void **state)
@@ -706,8 +422,6 @@ static void a_user_without_ping_is_served(void **state)
 	assert_int_equal(results[0], OK);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, fresh, stale)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -721,15 +435,6 @@ int main(void)
 		T(a_script_is_loaded_when_the_server_does_not_know_it),
 		T(a_script_under_a_wrong_name_is_a_fault_and_no_endless_loop),
 		T(the_put_script_of_the_buffer_answers_through_it),
-		T(a_server_killed_with_commands_under_way_leaves_them_uncertain),
-		T(what_did_not_leave_is_a_fault_and_not_uncertain),
-		T(a_command_of_which_a_part_left_was_not_done),
-		T(commands_fail_at_once_while_it_is_down_and_work_again_afterwards),
-		T(a_frozen_server_costs_the_deadline_and_then_its_connection),
-		T(an_answer_after_its_fiber_left_goes_to_nobody_else),
-		T(a_call_past_its_deadline_sends_nothing),
-		T(a_server_that_cannot_serve_is_a_fault_with_its_text),
-		T(a_read_only_server_loses_its_connection),
 		T(addresses_are_checked),
 		T(the_password_and_the_database_of_the_address_are_used),
 		T(a_wrong_password_is_a_fault_and_says_so),
