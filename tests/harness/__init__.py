@@ -17,9 +17,10 @@ from s24.base import StackError, free_ports, wait_for  # noqa: E402
 from s24.client import Answer, Client, raw_request  # noqa: E402
 from s24.servers import Gateway, Postgres, Redis, Service  # noqa: E402
 
+from .proxy import Proxy  # noqa: E402
 from .stack import BUILD, TestStack, bare_postgres, bare_redis, scratch_folder  # noqa: E402
 
 Worker = Service
 
-__all__ = ["Answer", "BUILD", "Client", "Gateway", "Postgres", "Redis", "Service", "StackError", "TestStack", "Worker", "bare_postgres", "bare_redis",
+__all__ = ["Answer", "BUILD", "Client", "Gateway", "Postgres", "Proxy", "Redis", "Service", "StackError", "TestStack", "Worker", "bare_postgres", "bare_redis",
            "free_ports", "raw_request", "scratch_folder", "wait_for"]

@@ -39,7 +39,7 @@ class TestStack(Stack):
 
     def __init__(self, *, environment: str = "test", fast: bool = True, settings: dict[str, str] | None = None, **more: object) -> None:
         super().__init__(scratch_folder(), BUILD / "bin", test_ports(), environment=environment, fast=fast,
-                         settings={**SANITIZERS, "S24_DRAIN_WAIT_MS": "0", **(settings or {})}, daemon_account=own_account(),
+                         settings={**SANITIZERS, **(settings or {})}, daemon_account=own_account(),
                          **more)  # type: ignore[arg-type]
         self.expected_deaths: set[str] = set()  # daemons that a test has killed on purpose
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from s24 import services
 from s24.migrate import MigrationError, migrate
 from s24.servers import Postgres
 
-from harness import TestStack, bare_postgres
+from harness import Proxy, TestStack, bare_postgres
 
 SCHOOL, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
@@ -150,3 +151,27 @@ def test_the_scripts_run_within_each_users_rules(stores: TestStack) -> None:
     acked = worker.evalsha(worker.script_load((lua / "ack.lua").read_text()), 0, "homework", "host:1", claimed[2], str(version))
     assert acked == [1, 0]
     assert worker.config_get("appendfsync") == {"appendfsync": "always"}
+
+
+def test_the_proxy_passes_delays_refuses_and_cuts(stores: TestStack) -> None:
+    proxy = Proxy(stores.buffer.port)
+    try:
+        through = redis.Redis(port=proxy.port, username="operator", password=stores.password("redis_operator"), socket_timeout=5)
+        assert through.ping()
+        proxy.delay_s = 0.1
+        started = time.monotonic()
+        assert through.ping()
+        assert time.monotonic() - started >= 0.2
+        proxy.delay_s = 0.0
+        connection = through.connection_pool.get_connection("PING")
+        connection.send_command("PING")
+        assert connection.read_response() == b"PONG"
+        proxy.cut_after(0)
+        connection.send_command("PING")
+        with pytest.raises(redis.ConnectionError):
+            connection.read_response()
+        proxy.refuse = True
+        with pytest.raises(redis.ConnectionError):
+            through.ping()
+    finally:
+        proxy.close()

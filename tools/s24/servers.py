@@ -38,8 +38,9 @@ class Redis:
         self.process = Process(name, folder, log_folder / f"{name}.log", account)
         self.operator_password = ""
 
-    def url(self, user: str, password: str) -> str:
-        return f"redis://{user}:{password}@{HOST}:{self.port}/0"
+    def url(self, user: str, password: str, port: int = 0) -> str:
+        """`port`: of a proxy in front of it."""
+        return f"redis://{user}:{password}@{HOST}:{port or self.port}/0"
 
     def client(self) -> redis.Redis:
         """As the operator, who may do everything."""
@@ -93,8 +94,9 @@ class Postgres:
             raise StackError(f"PostgreSQL {version if version != '*' else ''} is not installed (Debian package postgresql)")
         return str(found[-1])
 
-    def url(self, role: str, password: str, database: str = DATABASE) -> str:
-        return f"postgres://{role}:{password}@{HOST}:{self.port}/{database}"
+    def url(self, role: str, password: str, database: str = DATABASE, port: int = 0) -> str:
+        """`port`: of a proxy in front of it."""
+        return f"postgres://{role}:{password}@{HOST}:{port or self.port}/{database}"
 
     def configure(self, password: str) -> None:
         self.password = password
@@ -179,12 +181,17 @@ class Service:
     def admin_url(self) -> str:
         return f"http://{HOST}:{self.admin_port}"
 
-    def configure(self, settings: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    def configure(self, settings: Mapping[str, str], environment: Mapping[str, str]) -> bool:
+        """Writes its configuration; True when that is another one than before."""
         self.settings = {"LISTEN": f"{HOST}:{self.port}", "ADMIN_LISTEN": f"{HOST}:{self.admin_port}", **settings}
         self.environment = dict(environment)
         self.account.folder(self.folder)
         text = "".join(f"{name.lower()}: {json.dumps(value)}\n" for name, value in self.settings.items())
+        # The environment is kept beside it, so that a later `up` sees whether it has changed; it names files of secrets, and holds none.
+        text += "".join(f"# {name}={value}\n" for name, value in sorted(self.environment.items()))
+        changed = not self.config.exists() or self.config.read_text(encoding="utf-8") != text
         self.account.write(self.config, text, 0o640)
+        return changed
 
     @property
     def config(self) -> pathlib.Path:

@@ -56,12 +56,14 @@ class Stack:
         self.folder, self.binaries, self.ports = folder, binaries, dict(ports)
         self.environment, self.durability, self.use_mongo = environment, durability, mongo
         self.names = list(services.existing() if names is None else names)
-        self.extra = {name: value for name, value in os.environ.items() if name.startswith(TUNABLE)} | dict(settings or {})
+        # Behind our own gateway, which is stopped first, a drain has no load balancer to wait for.
+        self.extra = {"S24_DRAIN_WAIT_MS": "0"} | {name: value for name, value in os.environ.items() if name.startswith(TUNABLE)} | dict(settings or {})
         # PostgreSQL refuses root, so servers run as somebody else; a test's daemons run as the tester, who can reach the build.
         self.account = account or Account.unprivileged()
         self.daemon_account = daemon_account or self.account
         logs = self.logs = folder / "log"
         self.secrets, self.conf = folder / "secrets", folder / "conf"
+        self.links: dict[str, int] = {}  # pg, redis_buffer, redis_cache: port of a test's proxy between the daemons and the store
         tuning = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"} if fast else {"shared_buffers": "128MB"}
         self.postgres = Postgres(folder / "postgres", logs, self.account, ports["pg"], tuning)
         self.buffer = Redis("redis-buffer", folder / "redis-buffer", logs, self.account, ports["redis_buffer"], {
@@ -195,18 +197,19 @@ class Stack:
             settings["STORAGE_URL"] = f"file://{self.folder / 'uploads'}"
         environment = {
             "DATABASE_URL_FILE": self.secret_file(f"{name}.database_url", self.database_url(name)),
-            "REDIS_BUFFER_URLS_FILE": self.secret_file(f"{name}.redis_buffer_urls", self.buffer.url(name, self.password(f"redis_{name}"))),
-            "REDIS_CACHE_URL_FILE": self.secret_file(f"{name}.redis_cache_url", self.cache.url(name, self.password(f"redis_{name}"))),
+            "REDIS_BUFFER_URLS_FILE": self.secret_file(f"{name}.redis_buffer_urls", self.buffer.url(name, self.password(f"redis_{name}"), self.links.get("redis_buffer", 0))),
+            "REDIS_CACHE_URL_FILE": self.secret_file(f"{name}.redis_cache_url", self.cache.url(name, self.password(f"redis_{name}"), self.links.get("redis_cache", 0))),
             **self.extra,
         }
         if "auth" in self.services:
             settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
             environment["S24_MONGO_URI"] = self.mongo.uri
-        service.configure(settings, environment)
+        if service.configure(settings, environment) and service.process.pid is not None:
+            service.stop()  # start_daemons starts it again, with what is new
 
     def database_url(self, name: str) -> str:
-        return self.postgres.url(f"schools24_{name}", self.password(f"schools24_{name}"))
+        return self.postgres.url(f"schools24_{name}", self.password(f"schools24_{name}"), port=self.links.get("pg", 0))
 
     def make_service_tokens(self) -> None:
         """auth signs a token for each daemon, fresh at every start; auth itself needs none to be asked for them."""
@@ -242,7 +245,9 @@ class Stack:
         """Everything, the gateway first and the stores last; the exit codes that are known."""
         codes: dict[str, int | None] = {}
         self.gateway.stop()
-        for service in reversed(self.daemons):
+        for service in self.daemons:
+            service.process.send(service.process.stop_signal)  # all at once, so that their drains overlap
+        for service in self.daemons:
             codes[service.name] = service.stop()
         self.postgres.stop()
         self.buffer.stop()
