@@ -52,7 +52,7 @@ void op_complete(struct op *op, enum err result)
 	op_unref(op);
 }
 
-enum err await(struct op *op, struct deadline d)
+SUSPENDS enum err await(struct op *op, struct deadline d)
 {
 	struct fiber *self = fiber_self();
 	enum err e;
@@ -76,7 +76,7 @@ enum err await(struct op *op, struct deadline d)
 	}
 }
 
-enum err sleep_ms(struct loop *loop, int64_t ms, struct deadline d)
+SUSPENDS enum err sleep_ms(struct loop *loop, int64_t ms, struct deadline d)
 {
 	struct deadline until = deadline_in(loop, ms);
 	struct deadline wake = deadline_sooner(until, d);
@@ -186,7 +186,7 @@ void group_spawn(struct group *g, const char *label, enum err (*fn)(void *arg), 
 	g->children = c;
 }
 
-enum err group_wait(struct group *g, struct deadline d)
+SUSPENDS enum err group_wait(struct group *g, struct deadline d)
 {
 	enum err e = OK;
 
@@ -242,7 +242,7 @@ static void waitq_push(struct waitq *q, struct op *op)
 	q->v[q->head + q->n++] = op;
 }
 
-enum err waitq_wait(struct waitq *q, struct deadline d)
+SUSPENDS enum err waitq_wait(struct waitq *q, struct deadline d)
 {
 	struct op *op = mem_alloc(sizeof(*op));
 	enum err e;

@@ -153,7 +153,7 @@ static void on_time(void *ctx)
 	fiber_wake(ctx);
 }
 
-void fiber_park(const char *waits_for, int64_t until_us)
+SUSPENDS void fiber_park(const char *waits_for, int64_t until_us)
 {
 	struct fiber *f = fibers.current;
 

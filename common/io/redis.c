@@ -304,7 +304,7 @@ struct redis_op *redis_start(struct redis *r, struct redis_args args)
 	return start(r, (struct redis_args){NULL, 0}, args);
 }
 
-enum err redis_finish(struct redis_op *op, struct arena *arena, struct deadline d, struct redis_reply *ret)
+SUSPENDS enum err redis_finish(struct redis_op *op, struct arena *arena, struct deadline d, struct redis_reply *ret)
 {
 	enum err e = await(&op->op, d);
 
@@ -319,8 +319,8 @@ void redis_post(struct redis *r, struct redis_args args)
 	op_unref(&start(r, (struct redis_args){NULL, 0}, args)->op); /* the answer frees it */
 }
 
-static enum err call(struct redis *r, struct redis_args head, struct arena *arena, struct deadline d, struct redis_args args,
-		     struct redis_reply *ret)
+SUSPENDS static enum err call(struct redis *r, struct redis_args head, struct arena *arena, struct deadline d,
+			      struct redis_args args, struct redis_reply *ret)
 {
 	/* Too late is too late: what is not sent is surely not done. */
 	if (fiber_is_cancelled())
@@ -330,13 +330,14 @@ static enum err call(struct redis *r, struct redis_args head, struct arena *aren
 	return redis_finish(start(r, head, args), arena, d, ret);
 }
 
-enum err redis_call(struct redis *r, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)
+SUSPENDS enum err redis_call(struct redis *r, struct arena *arena, struct deadline d, struct redis_args args,
+			     struct redis_reply *ret)
 {
 	return call(r, (struct redis_args){NULL, 0}, arena, d, args, ret);
 }
 
-enum err redis_script_call(struct redis *r, const struct redis_script *script, struct redis_args args, struct arena *arena,
-			   struct deadline d, struct redis_reply *ret)
+SUSPENDS enum err redis_script_call(struct redis *r, const struct redis_script *script, struct redis_args args,
+				    struct arena *arena, struct deadline d, struct redis_reply *ret)
 {
 	const struct str head[] = {STR("EVALSHA"), {script->sha, sizeof(script->sha) - 1}, STR("0")};
 	const struct redis_args evalsha = {head, ARRAY_LEN(head)};

@@ -203,7 +203,7 @@ static bool take_back(struct work_pool *pool, struct queued *q)
 	return was_queued;
 }
 
-enum err work_run(struct work_pool *pool, struct work_job job, struct deadline d)
+SUSPENDS enum err work_run(struct work_pool *pool, struct work_job job, struct deadline d)
 {
 	struct queued *q = mem_zalloc(sizeof(*q));
 	enum err e;
