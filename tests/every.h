@@ -39,7 +39,8 @@ SCHEMA_TABLE(branch, BRANCH_FIELDS);
 	F(T, TEXTS, tags, .min = 1, .max = 12, .max_items = 5)                                     \
 	F(T, INTS, scores, .max_items = 8)                                                         \
 	F(T, LIST, branches, .sub = &branch_schema, .max_items = 5)                                \
-	F(T, INT, graded, .flags = SERVER)
+	F(T, INT, graded, .flags = SERVER)                                                         \
+	F(T, TEXT, pair, .min = 2, .max = 4)
 ROW_STRUCT(every, EVERY_FIELDS);
 ROW_TABLE(every, EVERY_FIELDS, 1);
 /* clang-format on */

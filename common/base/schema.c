@@ -219,9 +219,10 @@ void schema_project(const struct schema *s, void *to, const struct schema *from_
 	for (size_t i = 0; i < s->n; i++) {
 		const struct field *f = &s->fields[i], *source = schema_find(from_schema, field_name(f));
 
-		if (source != NULL && source->type == f->type && (given->set >> (source - from_schema->fields) & 1) != 0) {
-			memcpy((char *)to + f->offset, member(source, from), scalar_size(f->type));
-			head->set |= UINT64_C(1) << i;
+		if (source != NULL && source->type == f->type && source->sub == f->sub &&
+		    (given->set >> (source - from_schema->fields) & 1) != 0) {
+			if (take(f, (char *)to + f->offset, false, source, member(source, from)))
+				head->set |= UINT64_C(1) << i;
 		} else if (source == NULL && from_schema->row && f->type == FIELD_UUID && str_is(field_name(f), "id")) {
 			memcpy((char *)to + f->offset, &((const struct row *)from)->id, sizeof(struct uuid));
 			head->set |= UINT64_C(1) << i;

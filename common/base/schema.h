@@ -58,9 +58,11 @@ struct enum_names {
 	const char *const *v;
 	size_t n;
 };
+/* For initializers only: `.names = ENUM_NAMES("draft", "open")`, in static tables too. */
 #define ENUM_NAMES(...)                                                                            \
-	((struct enum_names){(const char *const[]){__VA_ARGS__},                                   \
-			     sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)})
+	{                                                                                          \
+		(const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *) \
+	}
 
 struct list {
 	void *v; /* struct uuid *, struct str *, int64_t *, or structs of .sub */

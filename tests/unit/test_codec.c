@@ -168,7 +168,7 @@ static void two_frames_are_not_one(void **state)
 	put_envelope(&out, buf_str(&body));
 	assert_int_equal(codec_open(CODEC_ZSTD, buf_str(&out), arena, &layout, &back), OK);
 	assert_int_equal(back.n, 25);
-	buf_put(&body, frame, n);
+	buf_put(&body, "\x50\x2a\x4d\x18\x00\x00\x00\x00", 8); /* a frame to skip, which would decompress to the same */
 	out.n = 0;
 	put_envelope(&out, buf_str(&body));
 	assert_int_equal(codec_open(CODEC_ZSTD, buf_str(&out), arena, &layout, &back), ERR_CORRUPT);

@@ -291,6 +291,8 @@ static void bounds_are_exact(void **state)
 	   "\xa4\xa8"
 	   "\xe0\xa4\xa8\xe0\xa4\xa8\"]");
 	invalid("\"tags\":[\" \"]", "/tags/0 too_short");
+	invalid("\"pair\":\"\xe0\xa4\xa8\"", "/pair too_short"); /* one letter of three bytes */
+	ok("\"pair\":\"\xe0\xa4\xa8\xe0\xa4\xa8\"");
 	invalid("\"tags\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",7]", "/tags too_many");
 	invalid("\"branches\":[{\"question_id\":\"" ID "\",\"leaves\":[{\"word\":\"x\",\"counts\":[6]}]}]",
 		"/branches/0/leaves/0/counts/0 max");
@@ -321,6 +323,8 @@ static void all_problems_are_told_in_order(void **state)
 	expect_at(__FILE__, __LINE__, "{}", ERR_INVALID, "/class_id required|/title required");
 	expect_at(__FILE__, __LINE__, "{\"class_id\":1,\"title\":\" \"}", ERR_INVALID, "/class_id type|/title too_short");
 	invalid("\"marks\":1,\"marks\":\"x\"", "/marks duplicate");
+	invalid("\"branches\":[{\"question_id\":\"" ID "\",\"answer\":1},{}]",
+		"/branches/0/answer type|/branches/1/question_id required");
 	buf_puts(&body, STR("{\"any\":[],"));
 	for (int i = 0; i < 200; i++)
 		buf_puts(&body, STR("\"any\":1,"));
@@ -537,7 +541,7 @@ static void jansson_agrees_on_what_is_json(void **state)
 	buf_done(&b);
 }
 
-static void put_member(struct buf *b, const char *name, const char *fmt, ...)
+PRINTF(3, 4) static void put_member(struct buf *b, const char *name, const char *fmt, ...)
 {
 	va_list ap;
 	char text[256];

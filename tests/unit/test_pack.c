@@ -128,8 +128,8 @@ static void a_tombstone_keeps_its_time(void **state)
 static void full_row(struct arena *arena, struct every *row)
 {
 	static const char body[] =
-		"{\"class_id\":\"" ID
-		"\",\"title\":\"t\",\"secret\":\"s\",\"note\":\"n\",\"marks\":1,\"any\":-9223372036854775808,\"weight\":-1.5,"
+		"{\"class_id\":\"" ID "\",\"title\":\"t\",\"secret\":\"s\",\"pair\":\"ab\",\"note\":\"n\",\"marks\":1,\"any\":-"
+		"9223372036854775808,\"weight\":-1.5,"
 		"\"fee\":3,\"lat\":1.25,\"ratio\":1e300,\"late\":false,\"at\":\"1970-01-01T00:00:00Z\",\"day\":\"1969-12-31\","
 		"\"status\":\"closed\","
 		"\"extra\":[1],\"students\":[\"" ID "\",\"" ID
@@ -328,6 +328,40 @@ static void a_merge_takes_what_is_given_and_nothing_else(void **state)
 	arena_free(arena);
 }
 
+#define OUT_FIELDS(F, T)                                          \
+	F(T, UUID, id)                                            \
+	F(T, TIME, created_at)                                    \
+	F(T, TEXT, title)                                         \
+	F(T, TEXT, marks)                                         \
+	F(T, ENUM, status, .names = ENUM_NAMES("closed", "gone")) \
+	F(T, LIST, branches, .sub = &leaf_schema)                 \
+	F(T, TEXT, elsewhere)
+SCHEMA_STRUCT(out_view, OUT_FIELDS);
+SCHEMA_TABLE(out_view, OUT_FIELDS);
+
+static void a_projection_never_mixes_types(void **state)
+{
+	struct arena *arena = arena_new();
+	struct out_view out = {0};
+	struct every row;
+
+	(void)state;
+	full_row(arena, &row);
+	row.row.id.b[0] = 9;
+	row.row.created_at = 77;
+	schema_project(&out_view_schema, &out, &every_schema, &row);
+	assert_true(FIELD_HAS(&out, out_view, id) && out.id.b[0] == 9 && out.created_at == 77);
+	assert_str(out.title, STR("t"));
+	assert_true(FIELD_HAS(&out, out_view, status) && out.status == 0); /* the same name at another place */
+	assert_false(FIELD_HAS(&out, out_view, marks) || FIELD_HAS(&out, out_view, branches) ||
+		     FIELD_HAS(&out, out_view, elsewhere));
+	row.status = 0; /* a name that the view does not know */
+	out = (struct out_view){0};
+	schema_project(&out_view_schema, &out, &every_schema, &row);
+	assert_false(FIELD_HAS(&out, out_view, status));
+	arena_free(arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,6 +375,7 @@ int main(void)
 		cmocka_unit_test(a_copy_shares_nothing),
 		cmocka_unit_test(rows_differ_when_any_value_does),
 		cmocka_unit_test(a_merge_takes_what_is_given_and_nothing_else),
+		cmocka_unit_test(a_projection_never_mixes_types),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
