@@ -68,9 +68,10 @@ cpp_check() {
 		-D_GNU_SOURCE -D__x86_64__ -I common --file-list="$list"
 }
 
-# clang-tidy reads clang's own flags, and the sources made at build time must be there.
+# clang-tidy reads clang's own flags, and the sources made at build time must be there. Ninja builds the libraries below them first;
+# their warnings are clang-tidy's business here.
 prepare() {
-	cmake --preset clang -B "$build" >/dev/null &&
+	cmake --preset clang -DS24_WERROR=OFF -B "$build" >/dev/null &&
 		ninja -C "$build" -t targets all | sed -n 's|^\([^/:][^:]*embed/[^:]*\.h\):.*|\1|p' | xargs -r ninja -C "$build"
 }
 
