@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 
-from s24.base import ROOT, Account, free_ports, tail
+from s24.base import ROOT, Account, free_ports, raise_file_limit, tail
 from s24.servers import Postgres, Redis, Service
 from s24.services import operator
 from s24.stack import Stack, test_ports
@@ -38,6 +38,7 @@ class TestStack(Stack):
     __test__ = False  # for pytest: no test class
 
     def __init__(self, *, environment: str = "test", fast: bool = True, settings: dict[str, str] | None = None, **more: object) -> None:
+        raise_file_limit()
         super().__init__(scratch_folder(), BUILD / "bin", test_ports(), environment=environment, fast=fast,
                          settings={**SANITIZERS, **(settings or {})}, daemon_account=own_account(),
                          **more)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ import psycopg2
 import redis
 
 from . import buffer, tests
-from .base import ROOT, Account, StackError
+from .base import ROOT, Account, StackError, raise_file_limit
 from .build import build, step
 from .migrate import MigrationError
 from .seed import logins, seed
@@ -248,8 +248,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if soft != hard else soft, hard))
+    raise_file_limit()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if len(sys.argv) < 2 or sys.argv[1] == "help":
         parser().print_help()

@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -75,6 +76,12 @@ class Account:
     def run_as(self) -> dict[str, object]:
         """Arguments for subprocess."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if os.getuid() == 0 else {}
+
+
+def raise_file_limit() -> None:
+    """Servers inherit it, and each connection is a file."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def secret(account: Account, folder: pathlib.Path, name: str) -> str:

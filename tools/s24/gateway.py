@@ -2,7 +2,7 @@
 """Makes the gateway's nginx configuration out of the daemons' route tables.
 
 A daemon's --print-routes gives a line for each route, columns by tabs: method, path template, roles, object rule, body limit in bytes,
-cache policy. Here only the path and the body limit count: where one daemon owns everything below a path, that prefix is its location,
+flags, cache policy. Here only the path and the body limit count: where one daemon owns everything below a path, that prefix is its location,
 so that unknown paths, methods and tokens are answered by the daemon; a route with a larger body gets a location of its own that
 passes the body on while it arrives.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -187,7 +188,7 @@ def render(routes: Sequence[Route], upstreams: Mapping[str, int | str], listen: 
                "\t\tssl_session_cache shared:tls:10m;\n\t\tssl_session_tickets off;\n")
     text = (ROOT / "deploy" / "gateway" / "nginx.conf.in").read_text(encoding="utf-8")
     values = {
-        "WORKERS": workers, "ACCESS_LOG": access_log, "CONNECTIONS_PER_ADDRESS": str(connections_per_address),
+        "WORKERS": workers, "WORKER_CONNECTIONS": str(min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64)), "ACCESS_LOG": access_log, "CONNECTIONS_PER_ADDRESS": str(connections_per_address),
         "UPSTREAMS": "\n".join(blocks), "LISTEN": listen, "TLS": tls,
         "HSTS": '\t\tadd_header Strict-Transport-Security "max-age=31536000" always;' if certificate else "",
         "ERROR_PAGES": pages, "LOCATIONS": "\n".join([locations(routes), *documents]), "PROBLEMS": problems,

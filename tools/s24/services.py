@@ -32,7 +32,7 @@ def ask(binary: pathlib.Path, option: str) -> str:
 def buffered_entities(name: str, binary: pathlib.Path) -> list[str]:
     """Whatever the daemon writes through the buffer: its own entities, and its audit records, which every daemon has."""
     table = json.loads(ask(binary, "--print-entities"))
-    return [entity["name"] for entity in table["entities"] if entity["write"] != "through"] + [f"{name}_audit"]
+    return list(dict.fromkeys([entity["name"] for entity in table["entities"] if entity["write"] != "through"] + [f"{name}_audit"]))
 
 
 # Commands, by what they are for. Nobody but the operator has KEYS, SCAN, FLUSH*, CONFIG, DEBUG, SCRIPT FLUSH or ACL; keys that a script
