@@ -255,7 +255,7 @@ static void on_done(void *ctx, struct http_exchange *x, int status, size_t sent)
 	w.last_sent = sent;
 }
 
-static void on_idle(void *ctx)
+static inline void on_idle(void *ctx)
 {
 	(void)ctx;
 	w.idles++;
