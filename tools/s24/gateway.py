@@ -188,7 +188,8 @@ def render(routes: Sequence[Route], upstreams: Mapping[str, int | str], listen: 
                "\t\tssl_session_cache shared:tls:10m;\n\t\tssl_session_tickets off;\n")
     text = (ROOT / "deploy" / "gateway" / "nginx.conf.in").read_text(encoding="utf-8")
     values = {
-        "WORKERS": workers, "WORKER_CONNECTIONS": str(min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64)), "ACCESS_LOG": access_log, "CONNECTIONS_PER_ADDRESS": str(connections_per_address),
+        "WORKERS": workers, "WORKER_CONNECTIONS": str(min(16384, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64)),
+        "ACCESS_LOG": access_log, "CONNECTIONS_PER_ADDRESS": str(connections_per_address),
         "UPSTREAMS": "\n".join(blocks), "LISTEN": listen, "TLS": tls,
         "HSTS": '\t\tadd_header Strict-Transport-Security "max-age=31536000" always;' if certificate else "",
         "ERROR_PAGES": pages, "LOCATIONS": "\n".join([locations(routes), *documents]), "PROBLEMS": problems,

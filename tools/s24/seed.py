@@ -31,10 +31,10 @@ SCHOOLS = (
 )
 STUDENTS = 1000
 SUBJECTS = (("Mathematics", "MAT"), ("English", "ENG"), ("Science", "SCI"), ("Social Studies", "SOC"), ("Second Language", "LAN"), ("Computer Science", "CSC"))
-GIVEN = ("Aarav", "Diya", "Ishaan", "Anaya", "Vihaan", "Meera", "Kabir", "Saanvi", "Oliver", "Amelia", "Noah", "Freya", "Zoë", "François", "Łukasz", "Søren",
-         "आरव", "अनन्या", "ईशान", "प्रिया", "محمد", "فاطمة", "يوسف", "小明", "美玲", "Дмитрий", "Анастасия", "தமிழ்", "அன்பு", "Ngọc", "Çağla", "Ólafur")
-FAMILY = ("Sharma", "Patel", "Reddy", "Iyer", "Khan", "Das", "Singh", "Nair", "Smith", "Jones", "O'Brien", "Müller", "शर्मा", "वर्मा", "الحسن", "王", "李", "Иванова",
-          "Nguyễn", "Yılmaz", "Jónsdóttir", "முருகன்")
+GIVEN = ("Aarav", "Diya", "Ishaan", "Anaya", "Vihaan", "Meera", "Kabir", "Saanvi", "Oliver", "Amelia", "Noah", "Freya", "Zoë", "François", "Łukasz",
+         "Søren", "आरव", "अनन्या", "ईशान", "प्रिया", "محمد", "فاطمة", "يوسف", "小明", "美玲", "Дмитрий", "Анастасия", "தமிழ்", "அன்பு", "Ngọc", "Çağla", "Ólafur")
+FAMILY = ("Sharma", "Patel", "Reddy", "Iyer", "Khan", "Das", "Singh", "Nair", "Smith", "Jones", "O'Brien", "Müller", "शर्मा", "वर्मा", "الحسن", "王", "李",
+          "Иванова", "Nguyễn", "Yılmaz", "Jónsdóttir", "முருகன்")
 
 
 def identity(*parts: object) -> str:
@@ -150,8 +150,8 @@ def seed_school(cursor: psycopg2.extensions.cursor, school: Mapping[str, Any], r
             user_id, name = person("student", number)
             student_id = identity("student", slug, number)
             students.append({"id": student_id, "school_id": school_id, "user_id": user_id, "admission_number": f"{slug[:2].upper()}{number + 1:05}",
-                             "roll_number": str(roll), "class_id": class_id, "section": section, "date_of_birth": datetime.date(2021 - grade, 1 + number % 12, 1 + number % 28),
-                             "gender": rng.choice(("male", "female")), "admission_date": datetime.date(2024, 4, 1), "academic_year": year,
+                             "roll_number": str(roll), "class_id": class_id, "section": section,
+                             "date_of_birth": datetime.date(2021 - grade, 1 + number % 12, 1 + number % 28), "gender": rng.choice(("male", "female")), "admission_date": datetime.date(2024, 4, 1), "academic_year": year,
                              "parent_name": f"{rng.choice(GIVEN)} {name.split()[-1]}"})
             enrolments.append({"id": identity("enrolment", slug, number), "school_id": school_id, "student_id": student_id, "class_id": class_id,
                                "academic_year": year, "roll_number": str(roll), '"from"': datetime.date(int(year[:4]), 4, 1)})

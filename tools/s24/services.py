@@ -39,7 +39,8 @@ def buffered_entities(name: str, binary: pathlib.Path) -> list[str]:
 # touches are checked against the caller's own patterns.
 CONNECTION = "+@connection +ping +time +command|count"
 SCRIPTS = "+evalsha +script|load +script|exists"
-READ = "+get +mget +getrange +exists +strlen +hget +hmget +hkeys +hlen +hgetall +smembers +sismember +scard +zscore +zcard +zcount +zrange +zrangebyscore +ttl +pttl"
+READ = ("+get +mget +getrange +exists +strlen +hget +hmget +hkeys +hlen +hgetall +smembers +sismember +scard "
+        "+zscore +zcard +zcount +zrange +zrangebyscore +ttl +pttl")
 WRITE = "+set +setex +setrange +del +unlink +incr +incrby +expire +pexpire +hset +hdel +hincrby +sadd +srem +zadd +zrem +zincrby"
 STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"

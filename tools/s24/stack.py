@@ -195,12 +195,13 @@ class Stack:
             settings["AUTH_PRIVATE_KEY"] = str(self.secrets / "auth_private.pem")
         if name in ("homework", "report", "quiz"):
             settings["STORAGE_URL"] = f"file://{self.folder / 'uploads'}"
-        environment = {
-            "DATABASE_URL_FILE": self.secret_file(f"{name}.database_url", self.database_url(name)),
-            "REDIS_BUFFER_URLS_FILE": self.secret_file(f"{name}.redis_buffer_urls", self.buffer.url(name, self.password(f"redis_{name}"), self.links.get("redis_buffer", 0))),
-            "REDIS_CACHE_URL_FILE": self.secret_file(f"{name}.redis_cache_url", self.cache.url(name, self.password(f"redis_{name}"), self.links.get("redis_cache", 0))),
-            **self.extra,
+        password = self.password(f"redis_{name}")
+        addresses = {
+            "DATABASE_URL": self.database_url(name),
+            "REDIS_BUFFER_URLS": self.buffer.url(name, password, self.links.get("redis_buffer", 0)),
+            "REDIS_CACHE_URL": self.cache.url(name, password, self.links.get("redis_cache", 0)),
         }
+        environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()} | self.extra
         if "auth" in self.services:
             settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
