@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -175,3 +176,11 @@ def test_the_proxy_passes_delays_refuses_and_cuts(stores: TestStack) -> None:
             through.ping()
     finally:
         proxy.close()
+
+
+def test_every_command_of_the_scripts_is_granted() -> None:
+    granted = set(re.findall(r"\+(\w+)", " ".join((services.READ, services.WRITE, services.STREAMS, services.CONNECTION))))
+    lua = pathlib.Path(services.__file__).parents[2] / "common" / "svc" / "lua"
+    for script in lua.glob("*.lua"):
+        used = {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", script.read_text())} | {"xadd"}
+        assert used <= granted, f"{script.name}: {used - granted}"

@@ -31,8 +31,8 @@ def quiet(command: Sequence[str], environment: dict[str, str] | None = None) -> 
 
 
 def build(preset: str, targets: Sequence[str] | None = None) -> pathlib.Path:
-    """Builds the targets (None: all) and returns the build folder: S24_BUILD where it is given, else build/<preset>."""
-    folder = pathlib.Path(os.environ.get("S24_BUILD", ROOT / "build" / preset)).resolve()
+    """Builds the targets (None: all) and returns the build folder: build/<preset>, below S24_BUILD_ROOT where that is given."""
+    folder = pathlib.Path(os.environ.get("S24_BUILD_ROOT", ROOT / "build")).resolve() / preset
     # Environments of users tend to carry flags that our warnings turn into errors.
     environment = {name: value for name, value in os.environ.items() if name not in ("CFLAGS", "CPPFLAGS", "LDFLAGS")}
     launcher = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
