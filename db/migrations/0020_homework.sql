@@ -46,3 +46,24 @@ CREATE INDEX ON homework.homework_submissions (school_id, student_id) WHERE dele
 SELECT common.table_rules('homework.homework_submissions', 'buffer');
 
 -- The list sources, made from the entity descriptors (build/<preset>/sql/homework/live.sql); a check compares them.
+CREATE FUNCTION homework.homework_live_v1(p_school uuid, p_overlay jsonb) RETURNS SETOF homework.homework
+LANGUAGE sql STABLE AS $$
+	SELECT t.* FROM homework.homework AS t
+	WHERE t.school_id = p_school AND t.deleted_at IS NULL
+		AND NOT EXISTS (SELECT FROM jsonb_populate_recordset(NULL::homework.homework, p_overlay) AS o WHERE o.id = t.id AND o.version >= t.version)
+	UNION ALL
+	SELECT o.* FROM jsonb_populate_recordset(NULL::homework.homework, p_overlay) AS o
+	WHERE o.school_id = p_school AND o.deleted_at IS NULL
+		AND NOT EXISTS (SELECT FROM homework.homework AS t WHERE t.id = o.id AND t.version > o.version)
+$$;
+
+CREATE FUNCTION homework.homework_submission_live_v1(p_school uuid, p_overlay jsonb) RETURNS SETOF homework.homework_submissions
+LANGUAGE sql STABLE AS $$
+	SELECT t.* FROM homework.homework_submissions AS t
+	WHERE t.school_id = p_school AND t.deleted_at IS NULL
+		AND NOT EXISTS (SELECT FROM jsonb_populate_recordset(NULL::homework.homework_submissions, p_overlay) AS o WHERE o.id = t.id AND o.version >= t.version)
+	UNION ALL
+	SELECT o.* FROM jsonb_populate_recordset(NULL::homework.homework_submissions, p_overlay) AS o
+	WHERE o.school_id = p_school AND o.deleted_at IS NULL
+		AND NOT EXISTS (SELECT FROM homework.homework_submissions AS t WHERE t.id = o.id AND t.version > o.version)
+$$;
