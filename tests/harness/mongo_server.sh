@@ -133,7 +133,7 @@ mongo_cluster() { # DIR, where the data does not exist yet
 	mongo_chroot "$dir" chroot --userspec=postgres:postgres / "$MONGO_PG_BIN/initdb" -D /srv/pg -U s24 -E UTF8 --no-sync \
 		--auth=scram-sha-256 --pwfile=/srv/pwfile || return 1
 	# DocumentDB makes indexes over connections of its own to localhost: this is their password.
-	echo "*:*:*:s24:$(cat "$dir/password")" >"$dir/pwfile"
+	echo "*:*:*:*:$(cat "$dir/password")" >"$dir/pwfile"
 	mv "$dir/pwfile" "$dir/pgpass"
 	cat >>"$dir/pg/postgresql.conf" <<-'CONF'
 		shared_preload_libraries = 'pg_cron,pg_documentdb_core,pg_documentdb'
@@ -151,6 +151,11 @@ mongo_start_pg() { # DIR PORT
 	head -n 1 "$1/pg/postmaster.pid" >"$1/postgres.pid" # $! is the shell around it
 }
 
+mongo_psql() { # PORT PASSWORD | arguments…
+	PGPASSWORD=$2 PGOPTIONS='-c client_min_messages=error' mongo_chroot '' "$MONGO_PG_BIN/psql" -q -h 127.0.0.1 -p "$1" -U s24 -d postgres \
+		-v ON_ERROR_STOP=1 "${@:3}" >/dev/null
+}
+
 mongo_start_documentdb() { # DIR PORT
 	local dir=$1 port=$2 pg_port password url
 
@@ -161,8 +166,13 @@ mongo_start_documentdb() { # DIR PORT
 	fi
 	pg_port=$(mongo_free_port)
 	mongo_start_pg "$dir" "$pg_port" || { tail -n 5 "$dir/postgres.log" >&2; return 1; }
-	PGPASSWORD=$password mongo_chroot '' "$MONGO_PG_BIN/psql" -q -h 127.0.0.1 -p "$pg_port" -U s24 -d postgres -v ON_ERROR_STOP=1 \
-		-c 'SET client_min_messages = error' -c 'CREATE EXTENSION IF NOT EXISTS documentdb CASCADE' >/dev/null || return 1
+	if [ ! -e "$dir/users" ]; then
+		mongo_psql "$pg_port" "$password" -c 'CREATE EXTENSION IF NOT EXISTS documentdb CASCADE' || return 1
+		# Its own function writes the salt in the length that MongoDB's drivers insist on; CREATE ROLE does not.
+		mongo_psql "$pg_port" "$password" -c "SELECT documentdb_api.create_user('{\"createUser\": \"schools24\", \"pwd\": \"$password\",
+			\"roles\": [{\"role\": \"clusterAdmin\", \"db\": \"admin\"}, {\"role\": \"readWriteAnyDatabase\", \"db\": \"admin\"}]}')" || return 1
+		touch "$dir/users"
+	fi
 
 	mkdir -p "$dir/ferretdb"
 	url="postgres://s24:$password@127.0.0.1:$pg_port/postgres"
@@ -170,7 +180,7 @@ mongo_start_documentdb() { # DIR PORT
 		FERRETDB_STATE_DIR="$dir/ferretdb" FERRETDB_LOG_LEVEL=warn "$mongo_cache/ferretdb" >>"$dir/ferretdb.log" 2>&1 </dev/null 9>&- &
 	echo $! >"$dir/mongo.pid"
 	mongo_wait_port "$port" "$(cat "$dir/mongo.pid")" 30 || { tail -n 5 "$dir/ferretdb.log" >&2; return 1; }
-	(umask 077 && echo "mongodb://s24:$password@127.0.0.1:$port/?authSource=admin" >"$dir/uri")
+	(umask 077 && echo "mongodb://schools24:$password@127.0.0.1:$port/?authSource=admin" >"$dir/uri")
 }
 
 mongo_start_mongod() { # DIR PORT
