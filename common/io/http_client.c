@@ -159,6 +159,14 @@ out:
 	return e;
 }
 
+/* The FIN may have come with the last answer, whose edge was already used up: only the socket knows. */
+static bool link_is_alive(const struct link *l)
+{
+	char byte;
+
+	return recv(l->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
 /* A kept connection, a new one, or one's turn to have one. */
 static SUSPENDS enum err link_take(struct http_client *c, struct peer *p, struct deadline d, bool fresh, struct link **ret,
 				   bool *ret_kept)
@@ -170,7 +178,7 @@ static SUSPENDS enum err link_take(struct http_client *c, struct peer *p, struct
 			struct link *l = p->idle;
 
 			p->idle = l->next;
-			if (!fresh && loop_mono_us(c->loop) - l->idle_us < KEPT_US) {
+			if (!fresh && loop_mono_us(c->loop) - l->idle_us < KEPT_US && link_is_alive(l)) {
 				*ret = l;
 				*ret_kept = true;
 				return OK;
@@ -194,6 +202,7 @@ static void link_keep(struct http_client *c, struct link *l)
 {
 	buf_done(&l->in);
 	l->at = 0;
+	l->readable = false; /* what comes now is no answer */
 	l->idle_us = loop_mono_us(c->loop);
 	l->next = l->peer->idle;
 	l->peer->idle = l;

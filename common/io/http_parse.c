@@ -107,6 +107,8 @@ static int version(struct cursor *c, int *ret_minor)
 	static const char name[] = "HTTP/";
 	size_t left = (size_t)(c->end - c->p), fixed = sizeof(name) - 1;
 
+	if (left == 0)
+		return MORE;
 	if (memcmp(c->p, name, left < fixed ? left : fixed) != 0)
 		return -400;
 	for (size_t i = fixed; i < fixed + 3 && i < left; i++) {

@@ -40,7 +40,7 @@ static struct world {
 	uint64_t upload_sum;
 } w;
 
-static void clock_forward(int64_t ms)
+static inline void clock_forward(int64_t ms)
 {
 	w.now_us += ms * 1000;
 	loop_clock_set(w.loop, w.now_us, w.now_us + INT64_C(1700000000000000));
@@ -48,7 +48,7 @@ static void clock_forward(int64_t ms)
 	loop_turn(w.loop, 0);
 }
 
-static void turns(int n)
+static inline void turns(int n)
 {
 	while (n-- > 0)
 		loop_turn(w.loop, 0);
@@ -56,7 +56,7 @@ static void turns(int n)
 
 /* ---- clients ---- */
 
-static int dial(void)
+static inline int dial(void)
 {
 	struct sockaddr_in to = {
 		.sin_family = AF_INET, .sin_port = htons((uint16_t)w.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -68,7 +68,7 @@ static int dial(void)
 	return fd;
 }
 
-static void say(int fd, struct str bytes)
+static inline void say(int fd, struct str bytes)
 {
 	for (int idle = 0; bytes.n > 0 && idle < 10000;) {
 		ssize_t n = send(fd, bytes.p, bytes.n, MSG_NOSIGNAL);
@@ -83,7 +83,7 @@ static void say(int fd, struct str bytes)
 }
 
 /* What has come; false at the end of the stream. */
-static bool hear_some(int fd, struct buf *b)
+static inline bool hear_some(int fd, struct buf *b)
 {
 	for (;;) {
 		ssize_t n = recv(fd, buf_room(b, 65536), 65536, 0);
@@ -95,7 +95,7 @@ static bool hear_some(int fd, struct buf *b)
 }
 
 /* Everything until the server has closed, or nothing more comes. */
-static bool hear(int fd, struct buf *b)
+static inline bool hear(int fd, struct buf *b)
 {
 	b->n = 0;
 	for (int idle = 0; idle < 30; idle++) {
@@ -111,12 +111,12 @@ static bool hear(int fd, struct buf *b)
 }
 
 /* The status of the first answer in b; 0: none. */
-static int status_in(const struct buf *b)
+static inline int status_in(const struct buf *b)
 {
 	return b->n > 12 && memcmp(b->p, "HTTP/1.1 ", 9) == 0 ? atoi((char[]){b->p[9], b->p[10], b->p[11], 0}) : 0;
 }
 
-static size_t count_in(const struct buf *b, const char *text)
+static inline size_t count_in(const struct buf *b, const char *text)
 {
 	size_t n = 0;
 
@@ -126,13 +126,13 @@ static size_t count_in(const struct buf *b, const char *text)
 	return n;
 }
 
-static bool has(const struct buf *b, const char *text)
+static inline bool has(const struct buf *b, const char *text)
 {
 	return count_in(b, text) > 0;
 }
 
 /* One connection, one saying: the status; *ret_open: did the server keep it. */
-static int ask(struct str bytes, struct buf *b, bool *ret_open)
+static inline int ask(struct str bytes, struct buf *b, bool *ret_open)
 {
 	int fd = dial();
 
@@ -163,7 +163,7 @@ static struct http_plan on_head(void *ctx, struct http_exchange *x)
 	return plan;
 }
 
-static void upload(void *arg)
+static inline void upload(void *arg)
 {
 	struct http_exchange *x = arg;
 	struct str bytes;
@@ -185,7 +185,7 @@ static void upload(void *arg)
 
 enum { DOWN_PIECE = 50000, DOWN_PIECES = 200 };
 
-static void download(void *arg)
+static inline void download(void *arg)
 {
 	struct http_exchange *x = arg;
 	bool with_length = str_is(x->query, "length"), cut = str_is(x->query, "cut"), small = str_is(x->query, "small");
@@ -207,7 +207,7 @@ static void download(void *arg)
 		http_answer_end(x);
 }
 
-static void wait_at_gate(void *arg)
+static inline void wait_at_gate(void *arg)
 {
 	struct http_exchange *x = arg;
 	enum err e = waitq_wait(&w.gate, deadline_in(w.loop, 3600000));
@@ -217,7 +217,7 @@ static void wait_at_gate(void *arg)
 	http_answer(x, 200, STR(""), STR("waited"));
 }
 
-static void on_run(void *ctx, struct http_exchange *x)
+static inline void on_run(void *ctx, struct http_exchange *x)
 {
 	static const struct {
 		const char *path;
@@ -246,7 +246,7 @@ static void on_run(void *ctx, struct http_exchange *x)
 		http_answer(x, 200, STR(""), x->query.n > 0 ? x->query : STR("hello"));
 }
 
-static void on_done(void *ctx, struct http_exchange *x, int status, size_t sent)
+static inline void on_done(void *ctx, struct http_exchange *x, int status, size_t sent)
 {
 	(void)ctx;
 	assert_non_null(x->path.p);
@@ -261,7 +261,7 @@ static inline void on_idle(void *ctx)
 	w.idles++;
 }
 
-static void open_server(void)
+static inline void open_server(void)
 {
 	const struct http_listener listener = {.head = on_head, .run = on_run, .done = on_done};
 
@@ -269,7 +269,7 @@ static void open_server(void)
 	w.port = http_server_port(w.server);
 }
 
-static int setup(void **state)
+static inline int setup(void **state)
 {
 	(void)state;
 	memset(&w, 0, sizeof(w));
@@ -281,7 +281,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
+static inline int teardown(void **state)
 {
 	(void)state;
 	waitq_wake(&w.gate, SIZE_MAX, ERR_CANCELLED);
