@@ -273,6 +273,7 @@ SUSPENDS enum err mongo_upsert(struct docstore *port, const struct doc_scope *sc
 
 /* ---- indexes ------------------------------------------------------------------------------------------------------------------------ */
 
+#define INTERNAL_ERROR 1
 #define INDEX_OPTIONS_CONFLICT 85
 #define INDEX_KEY_CONFLICT 86
 
@@ -344,6 +345,15 @@ static void index_keys(bson_t *spec, const struct mongo_job *j)
 	bson_append_document_end(spec, &filter);
 }
 
+/* The name is another's, or documents are equal already; the latter is an internal error to DocumentDB, known by its words only. */
+static bool is_index_conflict(const bson_error_t *error)
+{
+	if (error->domain != MONGOC_ERROR_SERVER)
+		return false;
+	return error->code == INDEX_OPTIONS_CONFLICT || error->code == INDEX_KEY_CONFLICT || error->code == DUPLICATE_KEY ||
+	       (error->code == INTERNAL_ERROR && strstr(error->message, "exclusion constraint") != NULL);
+}
+
 static enum err make_index(struct mongo_job *j, mongoc_client_t *client)
 {
 	bson_t command, list, spec;
@@ -365,13 +375,8 @@ static enum err make_index(struct mongo_job *j, mongoc_client_t *client)
 	}
 	bson_append_document_end(&list, &spec);
 	bson_append_array_end(&command, &list);
-	if (!mongoc_client_write_command_with_opts(client, j->s->database, &command, NULL, NULL, &error)) {
-		bool conflict = error.domain == MONGOC_ERROR_SERVER &&
-				(error.code == INDEX_OPTIONS_CONFLICT || error.code == INDEX_KEY_CONFLICT ||
-				 error.code == DUPLICATE_KEY);
-
-		e = conflict ? ERR_CONFLICT : mongo_fault_of(&error);
-	}
+	if (!mongoc_client_write_command_with_opts(client, j->s->database, &command, NULL, NULL, &error))
+		e = is_index_conflict(&error) ? ERR_CONFLICT : mongo_fault_of(&error);
 	bson_destroy(&command);
 	return e;
 }
