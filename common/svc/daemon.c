@@ -82,7 +82,8 @@ const char *daemon_durability(const struct daemon *d)
 	static const char *const names[] = {
 		[DURABILITY_MEMORY] = "memory", [DURABILITY_AOF] = "aof", [DURABILITY_REPLICATED] = "replicated"};
 
-	return d->durability_known ? names[d->durability] : d->settings.durability;
+	/* What nobody has verified is not promised. */
+	return names[d->durability_known ? d->durability : DURABILITY_MEMORY];
 }
 
 /* "aof 1763719200000": the worker's verdict and its time. */

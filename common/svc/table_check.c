@@ -212,6 +212,7 @@ static void check_routes(struct check *c)
 			if (same_shape(before, r))
 				complain(c, "stands twice");
 	}
+	c->what = NULL;
 }
 
 /* ---- entities ---- */

@@ -203,7 +203,7 @@ static void a_buffered_write_says_where_it_is(void **state)
 	struct kit_answer a = kit_json(*state, "POST", "/api/v1/things", TEACHER, "{}");
 
 	assert_int_equal(a.status, 201);
-	assert_holds(a.body, ",\"sync\":{\"state\":\"pending\",\"version\":1700000000000001,\"durability\":\"aof\",\"due\":"
+	assert_holds(a.body, ",\"sync\":{\"state\":\"pending\",\"version\":1700000000000001,\"durability\":\"memory\",\"due\":"
 			     "\"2023-11-14T22:13:20Z\"}}");
 	assert_string_equal(kit_header(*state, a, "Cache-Control"), "no-store");
 	assert_int_equal(strncmp(kit_header(*state, a, "ETag"), "\"1700000000000001-", 18), 0);
