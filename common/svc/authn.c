@@ -65,23 +65,25 @@ static enum err load_keys(struct daemon *d, struct authn *a)
 static enum err load_service_token(struct daemon *d, struct authn *a)
 {
 	const char *path = d->settings.service_token_file;
-	char text[TOKEN_MAX];
+	char *text; /* not on the stack: a frame is at most 4 KiB */
 	size_t n;
 	FILE *f;
 
 	if (path[0] == '\0')
 		return OK;
+	text = mem_alloc(TOKEN_MAX);
 	f = fopen(path, "re");
-	n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+	n = f ? fread(text, 1, TOKEN_MAX - 1, f) : 0;
 	if (f)
 		fclose(f);
 	if (n == 0) {
+		free(text);
 		log_error("service token cannot be read", LOG_S("path", path));
 		return ERR_INVALID;
 	}
 	text[n] = '\0';
 	free(a->service_token);
-	a->service_token = mem_strdup(text);
+	a->service_token = text;
 	a->service_token[strcspn(a->service_token, "\r\n")] = '\0';
 	return OK;
 }

@@ -3,6 +3,8 @@
 #ifndef S24_SVC_KIT_H
 #define S24_SVC_KIT_H
 
+#include <stdio.h>
+
 #include "svc/daemon.h"
 #include "svc/req.h"
 
@@ -51,6 +53,8 @@ SUSPENDS bool admin_ready(struct daemon *d, struct buf *out);
 void openapi_write(const struct service *s, struct buf *out);
 void print_routes(const struct service *s, struct buf *out);
 void print_entities(const struct service *s, struct buf *out);
+/* show_record.c: the row of a buffered record as JSON. ERR_NOT_FOUND: no entity of this daemon, or no id; ERR_TOO_LARGE; ERR_CORRUPT; ERR_CONFLICT. */
+MUST_CHECK enum err show_record(const struct service *s, const char *entity, const char *id, FILE *from, struct buf *out);
 /* Every problem of routes, entities and events, a line each. ERR_INVALID. */
 MUST_CHECK enum err table_check(const struct service *s, struct buf *problems);
 

@@ -23,7 +23,7 @@ static int help(const struct service *service)
 
 	buf_printf(&out,
 		   "schools24-%s [--config FILE] [--check-config | --print-routes | --print-entities | --print-openapi | "
-		   "--version | --help]\n\n"
+		   "--show-record ENTITY ID | --version | --help]\n\n"
 		   "Settings come from FILE (flat YAML, names in lower case), then from the environment, which wins; NAME_FILE "
 		   "names a file with the value.\n\n",
 		   service->name);
@@ -43,6 +43,17 @@ static int print(const struct service *service, void (*write)(const struct servi
 	write(service, &out);
 	show(stdout, &out);
 	return EXIT_OK;
+}
+
+static int show_one(const struct service *service, const char *entity, const char *id)
+{
+	_cleanup_(buf_done) struct buf out = {0};
+	enum err e = show_record(service, entity, id, stdin, &out);
+
+	if (e != OK)
+		fprintf(stderr, "schools24-%s: %s\n", service->name, err_title(e));
+	show(stdout, &out);
+	return e == OK ? EXIT_OK : EXIT_FAILED;
 }
 
 struct words {
@@ -68,6 +79,8 @@ static int read_words(int argc, char **argv, const struct service *service, stru
 			return print(service, print_entities);
 		if (strcmp(word, "--print-openapi") == 0)
 			return print(service, openapi_write);
+		if (strcmp(word, "--show-record") == 0 && i + 2 < argc)
+			return show_one(service, argv[i + 1], argv[i + 2]);
 		if (strcmp(word, "--check-config") == 0) {
 			w->check = true;
 		} else if (strcmp(word, "--config") == 0 && i + 1 < argc) {
