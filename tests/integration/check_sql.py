@@ -7,7 +7,7 @@ fails here and not in a request. Statements that cannot be prepared start with "
 transaction that is rolled back, COPY ... FROM STDIN is begun and cancelled, transaction control is only looked at. Files of one folder share
 that transaction, so a COPY may name a temporary table that another utility file of the folder creates. More statement files (those generated at
 build time) can be named after the URL. Tables without a schema are those of the service's own; the kit's statements (common/svc) are checked in
-every service's schema. Exit status 1 when any fails.
+every service's schema, the document store's in one that has it. Exit status 1 when any fails.
 """
 import io
 import pathlib
@@ -18,6 +18,8 @@ import psycopg2
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATTERNS = ("services/*/sql/*.sql", "common/*/sql/*.sql", "worker/sql/*.sql")
+# The document store is made here for the check, in the transaction that is rolled back: whether a service has one is its own migration's matter.
+DOCUMENTS_SCHEMA = "dashboard"
 CONTROL = re.compile(r"^(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 COPY = re.compile(r"^COPY\b", re.IGNORECASE)
 
@@ -109,6 +111,8 @@ def schemas_for(path, kit_schemas):
         return [parts[1]]
     if parts[:1] == ("worker",):
         return ["worker"]
+    if path.name.startswith("documents_"):
+        return [DOCUMENTS_SCHEMA]
     return ["public"]
 
 
@@ -136,6 +140,9 @@ def main():
         if path.parent != folder:
             connection.rollback()
             folder = path.parent
+            if folder == ROOT / "common/io/sql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT common.create_documents(%s)", (DOCUMENTS_SCHEMA,))
         for schema in schemas_for(path, kit_schemas):
             problem = check_in(connection, path, schema)
             if problem:
