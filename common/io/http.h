@@ -7,8 +7,11 @@
  * answers at once. Each exchange is answered exactly once. Pipelined requests of a connection run one after the other.
  * The exchange, its arena, and every slice in it live until the answer has been written or the client is gone: `http_finish` says so.
  *
- * Refused before the listener sees it, with problem+json and close: two Content-Length, CL with TE, TE other than chunked, bare LF
- * or CR, NUL, obs-fold, bad tokens, no or two Host, HTTP other than 1.0/1.1 (400/505); header block > 8 KiB or 64 fields (431), URI > 2 KiB
+ * A client that leaves is noticed at once (http_client_gone; reads and writes return ERR_CANCELLED), but its exchange lives until the handler has
+ * answered into the void. One that only closes its sending side before its handler begins still gets its answers.
+ *
+ * Refused before the listener sees it, with problem+json and close: two Content-Length, CL with TE, bare LF or CR, NUL, obs-fold, bad tokens,
+ * no or two Host (400), HTTP other than 1.0/1.1 (505), TE other than chunked, CONNECT (501); header block > 8 KiB or 64 fields (431), URI > 2 KiB
  * (414); unknown expectation 417. Deadlines: header block 5 s from its first byte, body as `head` says, idle keep-alive 30 s, 10,000
  * requests or 1 h a connection, answer stalled 30 s.
  */
@@ -50,7 +53,7 @@ enum http_body {
 struct http_plan {
 	enum http_body body;
 	size_t body_max;       /* WHOLE; STREAM: the whole stream */
-	int64_t body_ms;       /* deadline of the body; STREAM: each read, and at least min_rate */
+	int64_t body_ms;       /* deadline of the body; STREAM: each read, and at least min_rate; 0: 15 s */
 	int64_t min_rate_bps;  /* STREAM: bytes a second over any 10 s, else 408 and close; 0: none */
 };
 
@@ -60,7 +63,9 @@ struct http_listener {
 	void (*run)(void *ctx, struct http_exchange *x);
 	/* The error answers that the server itself gives: fills the body of a problem; may be NULL for the built-in text. */
 	void (*problem)(void *ctx, int status, const char *code, const char *detail, struct buf *body);
-	/* After the last byte was handed to the kernel or the client left: status 0 if none was sent. The exchange dies after it. */
+	/* Once for each exchange that `head` has seen, when its last byte was handed to the kernel (or kept to leave with the answers to the
+	 * requests pipelined behind it), or when it ended without: status 0 if the client left. Inside http_answer mostly, so possibly on the
+	 * fiber that called it. The exchange dies after it, also when the server itself refused the body (408, 413, 400: `run` was not called). */
 	void (*done)(void *ctx, struct http_exchange *x, int status, size_t bytes_sent);
 };
 
@@ -98,7 +103,8 @@ void http_answer_cut(struct http_exchange *x); /* instead of the end, when it fa
 bool http_client_gone(const struct http_exchange *x);
 
 /* The next bytes of a streamed body, valid until the next call; empty at its end. ERR_TOO_LARGE, ERR_TIMEOUT, ERR_MALFORMED,
- * ERR_CANCELLED (client gone). Sends 100 Continue first when the client waits for it. */
+ * ERR_CANCELLED (client gone). Sends 100 Continue first when the client waits for it. A client that is too slow has been answered 408 when
+ * ERR_TIMEOUT comes back; the handler answers all the same, into the void. */
 SUSPENDS MUST_CHECK enum err http_read(struct http_exchange *x, struct str *ret_bytes, struct deadline d);
 
 /* ---- the parser alone (http_parse.c), for the fuzzers ---- */

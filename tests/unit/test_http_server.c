@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server over real sockets: keeping, closing, pipelining, refusing, deadlines, drain. */
+#include <sys/resource.h>
+
 #include "unit/http_world.h"
 
 static void a_connection_is_kept_and_answers_again(void **state)
@@ -507,6 +509,31 @@ static void connections_past_the_limit_wait_to_be_accepted(void **state)
 	buf_done(&b);
 }
 
+static void without_file_descriptors_accepting_pauses(void **state)
+{
+	struct rlimit before, tight;
+	struct buf b = {0};
+	int fd, next = dup(0);
+
+	(void)state;
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	tight = before;
+	tight.rlim_cur = (rlim_t)next + 1; /* one for the client, none for the server's end */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	fd = dial();
+	say(fd, REQUEST("GET /", "\r\n"));
+	assert_int_equal(http_server_stats(w.server).connections, 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(hear(fd, &b));
+	assert_int_equal(b.n, 0);
+	clock_forward(51);
+	assert_true(hear(fd, &b));
+	assert_int_equal(status_in(&b), 200);
+	close(fd);
+	buf_done(&b);
+}
+
 /* ---- clients that leave ---- */
 
 static void a_client_that_leaves_is_noticed_and_its_exchange_lives_on(void **state)
@@ -687,6 +714,7 @@ int main(void)
 		WORLD_TEST(a_silent_connection_is_closed_without_a_word),
 		WORLD_TEST(a_connection_has_a_life_time_and_a_number_of_requests),
 		WORLD_TEST(connections_past_the_limit_wait_to_be_accepted),
+		WORLD_TEST(without_file_descriptors_accepting_pauses),
 		WORLD_TEST(a_client_that_leaves_is_noticed_and_its_exchange_lives_on),
 		WORLD_TEST(a_client_that_only_stops_sending_is_answered),
 		WORLD_TEST(drain_answers_what_is_in_flight_and_closes_what_is_idle),
