@@ -31,6 +31,32 @@ void req_json_key(struct req *req, const char *name)
 	buf_putc(&req->body, ':');
 }
 
+void req_json_text(struct req *req, const char *name, struct str value)
+{
+	req_json_key(req, name);
+	buf_put_json(&req->body, value);
+}
+
+void req_json_int(struct req *req, const char *name, int64_t value)
+{
+	req_json_key(req, name);
+	buf_put_i64(&req->body, value);
+}
+
+void req_json_id(struct req *req, const char *name, struct uuid value)
+{
+	req_json_key(req, name);
+	buf_putc(&req->body, '"');
+	buf_put_uuid(&req->body, value);
+	buf_putc(&req->body, '"');
+}
+
+void req_json_list(struct req *req, const char *name, const struct schema *s, const struct list *rows)
+{
+	req_json_key(req, name);
+	json_encode_list(s, rows, req->who.role, &req->body);
+}
+
 void req_json_end(struct req *req)
 {
 	buf_putc(&req->body, '}');
@@ -64,8 +90,7 @@ enum err req_reply_as(struct req *req, const char *name, const struct schema *s,
 enum err req_reply_list(struct req *req, const char *name, const struct schema *s, const struct list *rows)
 {
 	req_json_begin(req);
-	req_json_key(req, name);
-	json_encode_list(s, rows, req->who.role, &req->body);
+	req_json_list(req, name, s, rows);
 	req_json_end(req);
 	return OK;
 }
@@ -73,8 +98,7 @@ enum err req_reply_list(struct req *req, const char *name, const struct schema *
 enum err req_reply_message(struct req *req, const char *message_text)
 {
 	req_json_begin(req);
-	req_json_key(req, "message");
-	buf_put_json(&req->body, str_of(message_text));
+	req_json_text(req, "message", str_of(message_text));
 	req_json_end(req);
 	return OK;
 }

@@ -61,6 +61,9 @@ SUSPENDS MUST_CHECK enum err directory_teaches(struct req *req, struct uuid teac
 /* Ids whose name contains the text, accents and case folded; at most 200; kind is "student", "teacher" or "user". */
 SUSPENDS MUST_CHECK enum err directory_search(struct req *req, const char *kind, struct str text, struct list *ret_ids);
 
+/* A handler: the caller's classes, each with its subjects (GET /teacher/homework/options, /teacher/quizzes/options). */
+SUSPENDS enum err directory_options(struct req *req);
+
 /* The key and channel, for auth which publishes: */
 char *directory_key(struct arena *arena, struct uuid school, const char *kind, struct uuid id) NEVER_NULL;
 #define DIRECTORY_CHANNEL "directory:changed"

@@ -48,7 +48,7 @@ struct req {
 	struct uuid student_id;    /* whom a /student route is about: the caller, or the child that a parent named */
 
 	/* the answer */
-	int status;                /* 0: 200, or 201 for a POST whose answer is a new row */
+	int status;                /* 0: 200 */
 	struct buf body;           /* JSON object, without `sync` */
 	struct buf headers;        /* more lines with CRLF */
 	int64_t version;           /* of the resource, for the ETag; 0: weak hash of the body, -1: no ETag */
@@ -94,6 +94,10 @@ enum err req_reply_message(struct req *req, const char *message_text); /* {"mess
 /* Free form: write members into req->body between req_object_begin and req_object_end. */
 void req_json_begin(struct req *req);                       /* { */
 void req_json_key(struct req *req, const char *name);       /* ,"name": */
+void req_json_text(struct req *req, const char *name, struct str value);
+void req_json_int(struct req *req, const char *name, int64_t value);
+void req_json_id(struct req *req, const char *name, struct uuid value);
+void req_json_list(struct req *req, const char *name, const struct schema *s, const struct list *rows);
 void req_json_end(struct req *req);                         /* } */
 void req_header(struct req *req, const char *name, const char *fmt, ...) PRINTF(3, 4);
 /* Sends a stored file with Content-Disposition (inline or attachment), nosniff, and Range. */

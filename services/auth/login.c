@@ -92,16 +92,11 @@ SUSPENDS static enum err keep_refresh_token(struct tx *tx, struct req *req, stru
 static void reply_grant(struct req *req, const struct account *account, const struct grant *grant, struct str token)
 {
 	req_json_begin(req);
-	req_json_key(req, "access_token");
-	buf_put_json(&req->body, token);
-	req_json_key(req, "token_type");
-	buf_puts(&req->body, STR("\"Bearer\""));
-	req_json_key(req, "expires_in");
-	buf_put_i64(&req->body, grant->token_end_s - req->now_us / US_PER_S);
-	if (grant->refresh_token.n != 0) {
-		req_json_key(req, "refresh_token");
-		buf_put_json(&req->body, grant->refresh_token);
-	}
+	req_json_text(req, "access_token", token);
+	req_json_text(req, "token_type", STR("Bearer"));
+	req_json_int(req, "expires_in", grant->token_end_s - req->now_us / US_PER_S);
+	if (grant->refresh_token.n != 0)
+		req_json_text(req, "refresh_token", grant->refresh_token);
 	req_json_key(req, "user");
 	json_encode(&account_schema, account, req->who.role, &req->body);
 	req_json_end(req);

@@ -137,7 +137,6 @@ bool homework_is_for(const struct homework *hw, struct uuid student_id);
 bool submission_keep(const struct submission *sub, struct arena *arena, struct str *ret_history);
 
 /* ---- handlers ---- */
-SUSPENDS enum err homework_options(struct req *req);
 SUSPENDS enum err homework_list(struct req *req);
 SUSPENDS enum err homework_assign(struct req *req);
 SUSPENDS enum err homework_get(struct req *req);

@@ -9,7 +9,7 @@
 
 /* clang-format off */
 const struct route homework_routes[] = {
-	{HTTP_GET, "/teacher/homework/options", TEACHER, MAY_SELF, .handler = homework_options,
+	{HTTP_GET, "/teacher/homework/options", TEACHER, MAY_SELF, .handler = directory_options,
 		.summary = "Classes and subjects that the teacher may assign homework to"},
 	{HTTP_GET, "/teacher/homework", TEACHER, MAY_SELF, .query = &teacher_list_in_schema, .out = &homework_out_schema, .handler = homework_list,
 		.summary = "The teacher's homework, newest first"},

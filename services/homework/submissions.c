@@ -186,18 +186,11 @@ enum err homework_submissions(struct req *req)
 	for (size_t i = 0; i < all.n; i++)
 		handed_in += FIELD_HAS((struct submission_out *)all.v + i, submission_out, submitted_at);
 	req_json_begin(req);
-	req_json_key(req, "homework_id");
-	buf_putc(&req->body, '"');
-	buf_put_uuid(&req->body, id);
-	buf_putc(&req->body, '"');
-	req_json_key(req, "title");
-	buf_put_json(&req->body, hw->title);
-	req_json_key(req, "submissions_count");
-	buf_put_i64(&req->body, handed_in);
-	req_json_key(req, "students_count");
-	buf_put_i64(&req->body, (int64_t)all.n);
-	req_json_key(req, "submissions");
-	json_encode_list(&submission_out_schema, &all, req->who.role, &req->body);
+	req_json_id(req, "homework_id", id);
+	req_json_text(req, "title", hw->title);
+	req_json_int(req, "submissions_count", handed_in);
+	req_json_int(req, "students_count", (int64_t)all.n);
+	req_json_list(req, "submissions", &submission_out_schema, &all);
 	req_json_end(req);
 	return OK;
 }
