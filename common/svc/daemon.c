@@ -15,6 +15,7 @@
 #include "io/yaml.h"
 #include "svc/authn.h"
 #include "svc/kit.h"
+#include "svc/listen.h"
 
 #define WATCH_MS 2000
 #define HARD_STOP_MS 10000
@@ -114,67 +115,11 @@ SUSPENDS static void watch_fiber(void *arg)
 
 	d->watch = fiber_self();
 	do {
-		look_at_durability(d);
+		if (has_buffer(d))
+			look_at_durability(d);
+		listen_mark(d->listen);
 	} while (sleep_ms(d->loop, WATCH_MS, (struct deadline){INT64_MAX}) == OK);
 	d->watch = NULL;
-}
-
-/* ---- events of other daemons ---- */
-
-struct heard {
-	struct daemon *daemon;
-	const struct listen_row *row;
-	struct arena *arena;
-	struct str envelope;
-};
-
-SUSPENDS static void heard_fiber(void *arg)
-{
-	struct heard *heard = arg;
-	struct arena *arena = heard->arena;
-	enum err e = heard->row->handle(heard->daemon, heard->envelope);
-
-	if (e != OK)
-		log_warn("an event was not handled", LOG_S("channel", heard->row->channel), LOG_E(e));
-	arena_free(arena);
-}
-
-static void on_message(void *ctx, struct str channel, struct str payload)
-{
-	struct daemon *d = ctx;
-
-	for (const struct listen_row *row = d->service->listens; row->channel != NULL; row++) {
-		struct arena *arena;
-		struct heard *heard;
-
-		if (!str_is(channel, row->channel))
-			continue;
-		arena = arena_new();
-		heard = arena_zalloc(arena, sizeof(*heard));
-		*heard = (struct heard){.daemon = d, .row = row, .arena = arena, .envelope = arena_str(arena, payload)};
-		if (fiber_spawn(d->loop, row->channel, heard_fiber, heard) != OK) {
-			log_warn("an event was dropped: too many fibers", LOG_S("channel", row->channel));
-			arena_free(arena);
-		}
-	}
-}
-
-static void on_connected(void *ctx)
-{
-	(void)ctx;
-}
-
-static enum err open_listens(struct daemon *d, const struct redis_conf *conf)
-{
-	const struct redis_sub_events events = {.ctx = d, .message = on_message, .connected = on_connected};
-	const char *channels[64];
-	size_t n = 0;
-
-	if (d->service->listens == NULL || d->buffer == NULL)
-		return OK;
-	for (const struct listen_row *row = d->service->listens; row->channel != NULL && n < ARRAY_LEN(channels); row++)
-		channels[n++] = row->channel;
-	return n == 0 ? OK : redis_sub_open(d->loop, conf, channels, n, &events, &d->listens);
 }
 
 /* ---- opening ---- */
@@ -216,7 +161,7 @@ static enum err open_stores(struct daemon *d)
 		e = failed("the cache's Redis", redis_open(d->loop, &cache, &d->cache));
 	if (e == OK && (d->service->flags & SERVICE_NO_PG) == 0)
 		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
-	return e != OK ? e : failed("subscriptions", open_listens(d, &buffer));
+	return e != OK ? e : failed("subscriptions", listen_open(d, &buffer, &d->listen));
 }
 
 static void build_routers(struct daemon *d)
@@ -297,8 +242,8 @@ enum err daemon_open(struct daemon *d)
 	build_routers(d);
 	if (d->service->start != NULL)
 		e = failed("the service", d->service->start(d));
-	if (e == OK && has_buffer(d) && d->buffer != NULL)
-		e = fiber_spawn(d->loop, "durability", watch_fiber, d);
+	if (e == OK && d->buffer != NULL && (has_buffer(d) || d->listen != NULL))
+		e = fiber_spawn(d->loop, "watch", watch_fiber, d);
 	if (e == OK)
 		e = open_side(d, &d->admin, "admin", d->settings.admin_listen);
 	if (e == OK)
@@ -378,13 +323,14 @@ void daemon_close(struct daemon *d)
 			http_server_close(d->admin.server);
 		if (d->service->stop != NULL && d->people.router != NULL)
 			d->service->stop(d);
-		d->listens = redis_sub_close(d->listens);
+		listen_close(d->listen);
 		authn_close(d);
 		if (!fiber_drain(d->loop, deadline_in(d->loop, 2000))) {
 			/* What they wait for must not be pulled from under them; the process ends anyway. */
 			log_warn("fibers were left", LOG_I("fibers", fiber_stats().live));
 			return;
 		}
+		d->listen = listen_free(d->listen);
 		d->pg = pg_close(d->pg);
 		d->cache = redis_close(d->cache);
 		d->buffer = redis_close(d->buffer);

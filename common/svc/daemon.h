@@ -51,7 +51,7 @@ struct daemon {
 	bool drained;
 	struct timer drain_timer, hard_timer;
 	struct fiber *watch;       /* looks at the buffer's durability */
-	struct redis_sub *listens; /* service->listens */
+	struct listen *listen;
 	bool durability_known;     /* the buffer said what follows; false while it holds no verdict of the worker */
 	enum durability durability;
 

@@ -352,6 +352,8 @@ static void check_events(struct check *c)
 		c->what = row->channel;
 		if (row->handle == NULL)
 			complain(c, "no handler");
+		if (strchr(row->channel, ':') == NULL)
+			complain(c, "the channel is not domain:event");
 	}
 }
 
