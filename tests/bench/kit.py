@@ -1,0 +1,8 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""./s24 bench kit [--rounds N] [--seconds S] [--only json,start,idle,route,write]"""
+import sys
+
+from s24.bench_kit import main
+
+sys.exit(main())

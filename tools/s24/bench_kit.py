@@ -1,0 +1,499 @@
+# SPDX-License-Identifier: Apache-2.0
+"""./s24 bench kit: what the kit costs beside what it stands on, in one run, rounds alternated, medians compared.
+
+The servers are real: a system of its own in a scratch folder, the release build, settings as in production but for the rate limit. Server on
+one core, load on another. Prints a table, and one JSON line for each figure: name, ours, reference, ratio, goal, met.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .base import HOST, Account, Process, StackError, accepts, free_ports, program, raise_file_limit
+from .client import Client
+from .seed import logins, seed
+from .stack import Stack, test_ports
+
+NGINX = """
+worker_processes 1;
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log error.log;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 15000; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    server {{
+        listen {host}:{port} backlog=4096;
+        location = /bare {{ default_type application/json; return 200 '{body}'; }}
+        location = /same {{ default_type application/json; {headers} return 200 '{body}'; }}
+    }}
+}}
+"""
+DESCRIPTION = ("Solve problems 1 to 12 from the text book, page 87. Show every step of the factorisation and check each root by putting it back. "
+               "Bring a graph of problem 7 on squared paper, in pencil.")
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------------------
+
+def cores() -> tuple[int, int]:
+    """The server's and the load's."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
+
+
+def pin(pid: int, core: int) -> None:
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), {core})
+
+
+def cpu_us(pid: int) -> float:
+    """What all threads of a process have used so far."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
+    return total / 1000
+
+
+def memory(pid: int, what: str) -> int:
+    """VmRSS: all resident; RssAnon: the process's own."""
+    found = re.search(rf"^{what}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found.group(1)) * 1024
+
+
+class Load:
+    """One wrk run."""
+
+    def __init__(self, url: str, connections: int, seconds: float, core: int, *, script: pathlib.Path | None = None, server_pid: int) -> None:
+        command = [program("taskset", "util-linux"), "-c", str(core), program("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s",
+                   "--timeout", "10s", "--latency", *(["-s", str(script)] if script else []), url]
+        before = cpu_us(server_pid)
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        spent = cpu_us(server_pid) - before
+        errors = re.search(r"(Socket errors|Non-2xx)[^\n]*", text)
+        if errors:
+            raise StackError(f"{url} with {connections} connections: {errors.group(0)}")
+        rate, count, p50 = (re.search(pattern, text) for pattern in (r"Requests/sec:\s+([\d.]+)", r"(\d+) requests in", r"50%\s+([\d.]+)(us|ms|s)"))
+        assert rate and count and p50
+        self.rate = float(rate.group(1))
+        self.cpu_us = spent / max(1, int(count.group(1)))
+        self.p50_us = float(p50.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[p50.group(2)]
+
+
+def alternate(rounds: int, **sides: Callable[[], dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Runs the sides in turn and returns the median of each value; neighbours in time meet the same noise."""
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for at in range(rounds):
+        for name in list(sides) if at % 2 == 0 else reversed(list(sides)):
+            seen[name].append(sides[name]())
+    return {name: {value: statistics.median(one[value] for one in results) for value in results[0]} for name, results in seen.items()}
+
+
+class Report:
+    """Collects the figures. A ratio is ours to the reference; `least` says whether the goal is a floor or a ceiling."""
+
+    def __init__(self) -> None:
+        self.figures: list[dict[str, Any]] = []
+
+    def add(self, name: str, unit: str, ours: float, reference: float | None, goal: float | None, *, least: bool = True, **more: float) -> None:
+        ratio = ours / reference if reference else None
+        judged = ratio if ratio is not None else ours
+        met = None if goal is None else judged >= goal if least else judged <= goal
+        figure = {"name": name, "unit": unit, "ours": round(ours, 2), "reference": None if reference is None else round(reference, 2),
+                  "ratio": None if ratio is None else round(ratio, 3), "goal": goal, "goal_is": "least" if least else "most", "met": met,
+                  **{key: round(value, 2) for key, value in more.items()}}
+        self.figures.append(figure)
+        print(self.line(figure), flush=True)
+
+    @staticmethod
+    def heading() -> str:
+        return f"{'figure':<58} {'ours':>11} {'reference':>11} {'ratio':>7} {'goal':>8}       more"
+
+    @staticmethod
+    def line(figure: dict[str, Any]) -> str:
+        def number(value: float | None) -> str:
+            return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+        sign = "≥" if figure["goal_is"] == "least" else "≤"
+        goal = "" if figure["goal"] is None else f"{sign} {figure['goal']:g}"
+        verdict = {True: "met", False: "MISS", None: ""}[figure["met"]]
+        more = ", ".join(f"{key} {number(value)}" for key, value in list(figure.items())[8:])
+        return (f"{figure['name'] + ', ' + figure['unit']:<58} {number(figure['ours']):>11} {number(figure['reference']):>11} "
+                f"{number(figure['ratio']):>7} {goal:>8}  {verdict:<4} {more}")
+
+
+# ---- the servers ---------------------------------------------------------------------------------------------------------------
+
+class Bed(Stack):
+    """auth and homework over their stores, without worker: what it would flush meanwhile is another figure."""
+
+    def __init__(self, binaries: pathlib.Path, folder: pathlib.Path) -> None:
+        super().__init__(folder, binaries, test_ports(), environment="test", names=["auth", "homework"], settings={"RATE_LIMIT_PER_MINUTE": "0"},
+                         daemon_account=Account(os.getuid(), os.getgid()))
+
+    @property
+    def has_worker(self) -> bool:
+        return False
+
+    def start_daemons(self) -> None:
+        self.configure_redis()
+        self.configure()
+        # The worker's verdict, which a daemon needs to be ready. It is true: the stack sets appendfsync so.
+        self.buffer.client().set("wb:durability", f"{self.durability} {time.time_ns() // 1000000}")
+        self.buffer.client().config_set("auto-aof-rewrite-percentage", 0)  # a fork in the middle of a round is noise
+        for service in self.daemons:
+            service.start()
+
+
+class Nginx:
+    """Answers with the same body: /bare with its own header lines alone, /same with ours too."""
+
+    def __init__(self, folder: pathlib.Path, body: bytes, headers: dict[str, str]) -> None:
+        self.port = free_ports(1)[0]
+        self.folder = folder
+        folder.mkdir()
+        own = ("date", "content-length", "connection", "content-type")
+        lines = " ".join(f'add_header {name} "{value}";' for name, value in headers.items() if name not in own)
+        (folder / "nginx.conf").write_text(NGINX.format(host=HOST, port=self.port, body=body.decode(), headers=lines), encoding="utf-8")
+        self.process = Process("nginx", folder, folder / "nginx.log", Account(os.getuid(), os.getgid()))
+        self.start()
+
+    def start(self) -> None:
+        self.process.start([program("nginx", "nginx"), "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder), "-e", "stderr"])
+        self.process.wait_ready(lambda: accepts(self.port))
+
+
+def restart(process: Process, start: Callable[[], None], core: int) -> int:
+    """Memory is measured in fresh processes: what load has left in the heap would hide the growth."""
+    process.stop()
+    start()
+    pid = process.pid
+    assert pid is not None
+    pin(pid, core)
+    return pid
+
+
+# ---- 1 and 4: the smallest route, idle connections -------------------------------------------------------------------------------
+
+def smallest_route(bed: Bed, nginx: Nginx, report: Report, rounds: int, seconds: float) -> None:
+    server, load = cores()
+    homework = bed.services["homework"]
+    pids = {"ours": homework.process.pid, "nginx": nginx.process.pid}
+    for pid in pids.values():
+        assert pid is not None
+        pin(pid, server)
+
+    def side(url: str, connections: int, who: str) -> Callable[[], dict[str, float]]:
+        def once() -> dict[str, float]:
+            run = Load(url, connections, seconds, load, server_pid=pids[who] or 0)
+            return {"rate": run.rate, "cpu": run.cpu_us}
+        return once
+
+    base = f"http://{HOST}:{nginx.port}"
+    for connections, goal in ((64, 0.95), (1000, 0.9), (10000, 1.0)):
+        seen = alternate(rounds, ours=side(homework.admin_url + "/health", connections, "ours"), nginx=side(base + "/bare", connections, "nginx"),
+                         same=side(base + "/same", connections, "nginx"))
+        report.add(f"smallest route, {connections} connections", "requests/s", seen["ours"]["rate"], seen["nginx"]["rate"], goal,
+                   cpu_us=seen["ours"]["cpu"], nginx_cpu_us=seen["nginx"]["cpu"], cpu_ratio=seen["nginx"]["cpu"] / seen["ours"]["cpu"])
+        report.add(f"- nginx with our header lines, {connections} connections", "requests/s", seen["ours"]["rate"], seen["same"]["rate"], None,
+                   nginx_cpu_us=seen["same"]["cpu"], cpu_ratio=seen["same"]["cpu"] / seen["ours"]["cpu"])
+
+
+def visit(port: int, path: str, count: int, opened: list[socket.socket]) -> None:
+    """Connections that have had one answer and wait."""
+    for _ in range(count):
+        one = socket.create_connection((HOST, port), timeout=10)
+        opened.append(one)
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        if not one.recv(4096).startswith(b"HTTP/1.1 200"):
+            raise StackError(f"port {port} does not answer {path}")
+
+
+def idle_bytes(pid: int, port: int, path: str, count: int) -> float:
+    opened: list[socket.socket] = []
+    try:
+        visit(port, path, 200, opened)  # what the first connections need once
+        before = memory(pid, "RssAnon")
+        visit(port, path, count, opened)
+        return (memory(pid, "RssAnon") - before) / count
+    finally:
+        for one in opened:
+            one.close()
+
+
+def idle_connections(bed: Bed, nginx: Nginx, report: Report, rounds: int) -> None:
+    server, _ = cores()
+    homework = bed.services["homework"]
+
+    def ours() -> dict[str, float]:
+        return {"bytes": idle_bytes(restart(homework.process, homework.start, server), homework.admin_port, "/health", 10000)}
+
+    def theirs() -> dict[str, float]:
+        return {"bytes": idle_bytes(restart(nginx.process, nginx.start, server), nginx.port, "/bare", 10000)}
+
+    seen = alternate(rounds, ours=ours, nginx=theirs)
+    report.add("idle keep-alive connection of 10,000, user memory", "bytes", seen["ours"]["bytes"], seen["nginx"]["bytes"], 1.0, least=False)
+
+
+# ---- start and memory of a daemon ------------------------------------------------------------------------------------------------
+
+def start_and_memory(bed: Bed, report: Report, rounds: int) -> None:
+    homework = bed.services["homework"]
+    starts, resident, own, stops = [], [], [], []
+    probe = b"GET /ready HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
+    for _ in range(rounds):
+        began = time.monotonic()
+        homework.stop()
+        stops.append((time.monotonic() - began) * 1000)
+        began = time.monotonic()
+        homework.start(wait=False)
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((HOST, homework.admin_port), timeout=1) as one:
+                one.sendall(probe)
+                if one.recv(4096).startswith(b"HTTP/1.1 200"):
+                    break
+            if time.monotonic() > began + 10:
+                raise StackError("homework is not ready after 10 s")
+            time.sleep(0.001)
+        starts.append((time.monotonic() - began) * 1000)
+        pid = homework.process.pid
+        assert pid is not None
+        time.sleep(0.3)
+        resident.append(memory(pid, "VmRSS") / 1e6)
+        own.append(memory(pid, "RssAnon") / 1e6)
+    report.add("start of a daemon to ready", "ms", statistics.median(starts), None, 100, least=False)
+    report.add("stop of an idle daemon", "ms", statistics.median(stops), None, None, least=False)
+    report.add("resident memory of an idle daemon", "MB", statistics.median(resident), None, 12, least=False, anonymous=statistics.median(own))
+
+
+# ---- 2: a buffered write -----------------------------------------------------------------------------------------------------------
+
+UNQUOTE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"\\": b"\\", b'"': b'"'}
+
+
+def unquote(line: bytes) -> list[bytes]:
+    """The arguments of a line of MONITOR."""
+    def one(match: re.Match[bytes]) -> bytes:
+        text = match.group(1)
+        return bytes([int(text[1:], 16)]) if text[:1] == b"x" and len(text) == 3 else UNQUOTE[text]
+
+    return [re.sub(rb"\\(x[0-9a-f]{2}|.)", one, part) for part in re.findall(rb'"((?:[^"\\]|\\.)*)"', line)]
+
+
+def capture(bed: Bed, write: Callable[[], object]) -> list[bytes]:
+    """EVALSHA and its arguments, as the daemon has sent them for one write."""
+    with socket.create_connection((HOST, bed.buffer.port), timeout=10) as monitor:
+        monitor.sendall(f"AUTH operator {bed.buffer.operator_password}\r\nMONITOR\r\n".encode())
+        seen = b""
+        while seen.count(b"+OK") < 2:
+            seen += monitor.recv(4096)
+        write()
+        while True:
+            seen += monitor.recv(65536)
+            for line in seen.split(b"\r\n")[:-1]:
+                if b" lua] " not in line and b'] "EVALSHA" ' in line:
+                    return unquote(line.split(b"] ", 1)[1])
+
+
+def benchmark_arguments(call: list[bytes]) -> list[bytes]:
+    """The captured call, made repeatable: every record a new id (12 of its 36 characters are drawn anew), and no NUL, which cannot be a
+    program's argument; the script looks into none of the bytes that are changed."""
+    ids = {part for part in call if re.fullmatch(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", part)}
+    return [part[:-12] + b"__rand_int__" if part in ids else part.replace(b"\0", b"\1") for part in call]
+
+
+class Writer:
+    """The write over HTTP, and the same call to the same Redis without us."""
+
+    def __init__(self, bed: Bed, folder: pathlib.Path) -> None:
+        self.bed, self.redis = bed, bed.buffer.client()
+        self.homework = bed.services["homework"]
+        teacher, who = Client(bed.services["auth"].url), logins()["teacher"]
+        if teacher.login(who["email"], who["password"]).status != 200:
+            raise StackError("the demo teacher cannot log in")
+        caller = Client(self.homework.url, teacher.token)
+        option = caller.get("/teacher/homework/options").json["options"][0]
+        body = {"title": "Quadratic equations, exercise 4.3", "description": DESCRIPTION, "class_id": option["class_id"],
+                "subject_id": option["subjects"][0]["subject_id"], "due_date": "2099-11-28", "max_marks": 25}
+        self.body_bytes = len(json.dumps(body))
+        self.script = folder / "write.lua"
+        self.script.write_text("wrk.method = 'POST'\nwrk.path = '/api/v1/teacher/homework'\nwrk.headers['Content-Type'] = 'application/json'\n"
+                               f"wrk.headers['Authorization'] = 'Bearer {teacher.token}'\nwrk.body = [==[{json.dumps(body)}]==]\n", encoding="utf-8")
+
+        def write() -> None:
+            answer = caller.post("/teacher/homework", body)
+            if answer.status != 201:
+                raise StackError(f"the write: {answer}")
+
+        write()  # the directory's entries are in memory now
+        self.standing = [(key, self.redis.dump(key)) for key in self.redis.keys("*") if not key.startswith((b"wb:", b"write_buffer:", b"events:"))]
+        self.durability = self.redis.get("wb:durability")
+        self.call = capture(bed, write)
+        self.arguments = benchmark_arguments(self.call)
+        self.login = ["--user", "homework", "-a", bed.password("redis_homework"), "-h", HOST, "-p", str(bed.buffer.port)]
+        server, self.load_core = cores()
+        for name, core in (("redis", server), ("homework", self.load_core)):
+            pid = bed.buffer.process.pid if name == "redis" else self.homework.process.pid
+            assert pid is not None
+            pin(pid, core)
+
+    def empty(self) -> None:
+        """Each round begins with a buffer that holds the session and no records."""
+        self.redis.flushall(asynchronous=False)
+        for key, value in self.standing:
+            self.redis.restore(key, 0, value)
+        self.redis.set("wb:durability", self.durability)
+
+    def redis_cpu(self) -> float:
+        assert self.bed.buffer.process.pid is not None
+        return cpu_us(self.bed.buffer.process.pid)
+
+    def over_http(self, connections: int, seconds: float) -> dict[str, float]:
+        self.empty()
+        before, pid = self.redis_cpu(), self.homework.process.pid
+        assert pid is not None
+        run = Load(self.homework.url, connections, seconds, self.load_core, script=self.script, server_pid=pid)
+        written = self.redis.zcard("wb:pending:homework")
+        return {"rate": run.rate, "cpu": run.cpu_us, "mean_us": connections / run.rate * 1e6, "redis_cpu": (self.redis_cpu() - before) / max(1, written)}
+
+    def by_redis_benchmark(self, connections: int, count: int) -> dict[str, float]:
+        self.empty()
+        before = self.redis_cpu()
+        command: list[str | bytes] = [program("taskset", "util-linux"), "-c", str(self.load_core), program("redis-benchmark", "redis-tools"), *self.login,
+                                      "-c", str(connections), "-n", str(count), "-r", "2000000000", "--csv", *self.arguments]
+        out = subprocess.run(command, capture_output=True, check=True).stdout
+        rate = float(out.rstrip().rsplit(b",", 7)[1].strip(b'"'))
+        written = self.redis.zcard("wb:pending:homework")
+        if written < 0.99 * count:
+            raise StackError(f"{written} of {count} calls of redis-benchmark have written")
+        return {"rate": rate, "redis_cpu": (self.redis_cpu() - before) / count}
+
+    def by_redis_cli(self, count: int) -> dict[str, float]:
+        """One call after the other, as redis-cli makes them from its input."""
+        self.empty()
+
+        def quoted(part: bytes) -> bytes:
+            return b'"' + b"".join(bytes([c]) if 32 <= c < 127 and c not in b'"\\' else b"\\x%02x" % c for c in part) + b'"'
+
+        fixed = [quoted(part) for part in self.arguments]
+        lines = b"".join(b" ".join(part.replace(b"__rand_int__", b"%012d" % at) for part in fixed) + b"\n" for at in range(count))
+        command = [program("taskset", "util-linux"), "-c", str(self.load_core), program("redis-cli", "redis-tools"), "--no-auth-warning", *self.login]
+
+        def timed(text: bytes) -> float:
+            began = time.monotonic()
+            subprocess.run(command, input=text, stdout=subprocess.DEVNULL, check=True)
+            return time.monotonic() - began
+
+        nothing = timed(b"PING\n")
+        spent = timed(lines) - nothing
+        written = self.redis.zcard("wb:pending:homework")
+        if written != count:
+            raise StackError(f"{written} of {count} calls of redis-cli have written")
+        return {"mean_us": spent / count * 1e6}
+
+
+def buffered_write(bed: Bed, folder: pathlib.Path, report: Report, rounds: int, seconds: float) -> None:
+    writer = Writer(bed, folder)
+    size = sum(map(len, writer.call))
+    count = max(2000, int(writer.by_redis_benchmark(64, 5000)["rate"] * seconds))
+    seen = alternate(rounds, http=lambda: writer.over_http(64, seconds), bench=lambda: writer.by_redis_benchmark(64, count))
+    report.add("buffered homework write over HTTP, 64 connections", "writes/s", seen["http"]["rate"], seen["bench"]["rate"], 0.9,
+               cpu_us=seen["http"]["cpu"], redis_cpu_us=seen["http"]["redis_cpu"], reference_redis_cpu_us=seen["bench"]["redis_cpu"],
+               body_bytes=writer.body_bytes, script_bytes=size)
+    seen = alternate(rounds, http=lambda: writer.over_http(1, seconds), cli=lambda: writer.by_redis_cli(3000))
+    report.add("buffered homework write, one connection", "µs", seen["http"]["mean_us"], seen["cli"]["mean_us"], 2.5, least=False,
+               cpu_us=seen["http"]["cpu"])
+
+
+# ---- 3: JSON -----------------------------------------------------------------------------------------------------------------------
+
+def json_codec(binary: pathlib.Path, report: Report) -> None:
+    out = subprocess.run([program("taskset", "util-linux"), "-c", str(cores()[0]), str(binary)], capture_output=True, text=True, check=True).stdout
+    for name, one in json.loads(out).items():
+        if isinstance(one, dict):
+            # A speed, so that more is better: bodies a second, of which the program prints the inverse.
+            report.add(f"decode, validate, encode: {name}, {one['bytes']} B, against jansson", "bodies/s", 1e9 / one["ours_ns"], 1e9 / one["jansson_ns"], 8,
+                       ns=one["ours_ns"], jansson_ns=one["jansson_ns"])
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def bed_of(built: pathlib.Path, folder: pathlib.Path) -> Iterator[Bed]:
+    bed = Bed(built / "bin", folder / "stack")
+    try:
+        bed.start(on_database=lambda own: seed(own.postgres, small=True))
+        yield bed
+    finally:
+        for process in bed.processes.values():
+            process.kill()
+
+
+def measure(arguments: argparse.Namespace, built: pathlib.Path, folder: pathlib.Path, report: Report) -> None:
+    wanted = arguments.only.split(",")
+    if "json" in wanted:
+        json_codec(built / "bench" / "bench_json", report)
+    if set(wanted) <= {"json"}:
+        return
+    with bed_of(built, folder) as bed:
+        if "start" in wanted:
+            start_and_memory(bed, report, arguments.rounds)
+        if {"route", "idle"} & set(wanted):
+            answer = Client(bed.services["homework"].admin_url).request("GET", "/health", bare=True)
+            nginx = Nginx(folder / "nginx", answer.body, answer.headers)
+            try:
+                if "idle" in wanted:
+                    idle_connections(bed, nginx, report, min(3, arguments.rounds))
+                if "route" in wanted:
+                    smallest_route(bed, nginx, report, arguments.rounds, arguments.seconds)
+            finally:
+                nginx.process.kill()
+        if "write" in wanted:
+            buffered_write(bed, folder, report, arguments.rounds, arguments.seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./s24 bench kit", description="The kit beside what it stands on.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each load")
+    parser.add_argument("--only", default="json,start,idle,route,write", help="parts, with commas")
+    arguments = parser.parse_args()
+    raise_file_limit()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-"))
+    folder.chmod(0o755)
+    report = Report()
+    try:
+        print(report.heading())
+        measure(arguments, pathlib.Path(os.environ["S24_BUILD"]), folder, report)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print()
+    for figure in report.figures:
+        print(json.dumps(figure, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (StackError, subprocess.CalledProcessError) as error:
+        print(f"bench kit: {error}", file=sys.stderr)
+        sys.exit(1)
