@@ -434,8 +434,9 @@ static void damaged_hashes_never_verify(void **state)
 		/* A cost that would take the machine with it. */
 		"$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
 		"$argon2id$v=19$m=65536,t=4000000,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
-		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$"
-		"CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPcCTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPcCTFhFdXPJO1a",
+		/* Longer than any that we wrote. */
+		("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$"
+		 "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPcCTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb"),
 	};
 
 	(void)state;

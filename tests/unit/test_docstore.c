@@ -602,6 +602,7 @@ FIBER_TEST(limits_and_cursors_are_checked)
 	struct buf text = buf_in(arena);
 	base64url_put(&text, buf_str(&forged));
 	find.cursor = buf_str(&text);
+	find.limit = 100;
 	CHECK(docstore_find(store, &scope, collection, &find, &list, &cursor) == ERR_INVALID);
 	find.cursor = (struct str){NULL, 0};
 	find.limit = 3; /* the page ends at an object: there is no going on */

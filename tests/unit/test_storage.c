@@ -259,6 +259,7 @@ FIBER_TEST(only_real_keys_reach_the_disk)
 	char *hash = arena_alloc(arena, 65), *text = school_text(school);
 	struct stored_file file;
 	struct buf back = buf_in(arena);
+	char dots[94];
 	FILE *secret;
 
 	memset(hash, 'a', 64);
@@ -279,6 +280,13 @@ FIBER_TEST(only_real_keys_reach_the_disk)
 	CHECK(get(str_of(arena_printf(arena, "%s/%s", text, hash)), &back) == ERR_NOT_FOUND);
 	memcpy(hash, "\0", 1);
 	CHECK(get((struct str){arena_printf(arena, "%s/a%s", text, hash + 1), 101}, &back) == ERR_NOT_FOUND);
+	/* Right length, a file that is there, and no key all the same. */
+	secret = fopen(arena_printf(arena, "%s/secret!", dir), "w");
+	CHECK(secret != NULL);
+	fclose(secret);
+	for (int i = 0; i < 47; i++)
+		dots[2 * i] = '.', dots[2 * i + 1] = '/';
+	CHECK(get(str_of(arena_printf(arena, "%.94ssecret!", dots)), &back) == ERR_NOT_FOUND);
 	CHECK(get(file.key, &back) == OK);
 	/* A symbolic link in a key's place is not followed. */
 	CHECK(unlink(path_of(file.key)) == 0 && symlink("/etc/passwd", path_of(file.key)) == 0);
