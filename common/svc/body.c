@@ -53,11 +53,6 @@ struct http_plan body_plan(struct req *req)
 
 /* ---- query --------------------------------------------------------------------------------------------------------------------------- */
 
-static bool takes_many(const struct field *f)
-{
-	return f->type == FIELD_UUIDS || f->type == FIELD_TEXTS || f->type == FIELD_INTS;
-}
-
 static bool decode_text(struct arena *arena, struct str *text)
 {
 	char *to;
@@ -72,22 +67,6 @@ static bool decode_text(struct arena *arena, struct str *text)
 	return true;
 }
 
-/* A name twice could mean one thing to the gateway and another here, so only lists may repeat. */
-static void refuse_duplicates(struct req *req, const struct schema *s, const struct form_pair *pairs, size_t n)
-{
-	for (size_t i = 1; i < n; i++) {
-		const struct field *f = schema_find(s, pairs[i].name);
-
-		for (size_t j = 0; j < i && f != NULL && !takes_many(f); j++) {
-			if (!str_eq(pairs[i].name, pairs[j].name))
-				continue;
-			problem_add(&req->problems, arena_printf(req->arena, "/%s", f->name), "duplicate",
-				    "is given more than once");
-			break;
-		}
-	}
-}
-
 static enum err read_query(struct req *req)
 {
 	const struct schema *s = req->route->query;
@@ -95,7 +74,6 @@ static enum err read_query(struct req *req)
 	void *to = arena_zalloc(req->arena, s->size);
 	struct form_pair *pairs = NULL;
 	size_t n = 0;
-	enum err e;
 
 	if (rest.n != 0)
 		pairs = arena_array(req->arena, PAIRS_MAX, sizeof(*pairs));
@@ -112,10 +90,9 @@ static enum err read_query(struct req *req)
 			return req_fail(req, ERR_MALFORMED, "the query is not UTF-8");
 		pairs[n++] = (struct form_pair){name, value.p != NULL ? value : STR("")};
 	}
-	refuse_duplicates(req, s, pairs, n);
-	e = form_decode(s, pairs, n, req->arena, to, &req->problems);
+	/* A name twice could mean one thing to the gateway and another here: the decoder refuses it, unless the field is a list. */
 	req->query = to;
-	return e == OK && req->problems.n != 0 ? ERR_INVALID : e;
+	return form_decode(s, pairs, n, req->arena, to, &req->problems);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------------------------------------------------ */
@@ -299,10 +276,8 @@ SUSPENDS static enum err read_multipart(struct req *req)
 			return req_fail(req, e, "the form is malformed or cut off");
 		return e;
 	}
-	refuse_duplicates(req, s, in->pairs, in->n_pairs);
 	req->in = to;
-	e = form_decode(s, in->pairs, in->n_pairs, req->arena, to, &req->problems);
-	return e == OK && req->problems.n != 0 ? ERR_INVALID : e;
+	return form_decode(s, in->pairs, in->n_pairs, req->arena, to, &req->problems);
 }
 
 SUSPENDS enum err body_read(struct req *req)
