@@ -12,7 +12,7 @@
 
 MONGO_FERRETDB_VERSION=v2.7.0
 MONGO_PG_BIN=/usr/lib/postgresql/18/bin
-mongo_cache=${S24_MONGO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/schools24/documentdb}
+mongo_cache=${S24_MONGO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/schools24/documentdb}
 mongo_root=$mongo_cache/root
 
 mongo_say() {
