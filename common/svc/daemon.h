@@ -50,9 +50,9 @@ struct daemon {
 	enum daemon_state state;
 	bool drained;
 	struct timer drain_timer, hard_timer;
-	struct fiber *watch;       /* looks at the buffer's durability */
+	struct fiber *watch; /* looks at the buffer's durability */
 	struct listen *listen;
-	bool durability_known;     /* the buffer said what follows; false while it holds no verdict of the worker */
+	bool durability_known; /* the buffer said what follows; false while it holds no verdict of the worker */
 	enum durability durability;
 
 	uint8_t boot[8];     /* request ids: this process … */

@@ -13,10 +13,11 @@
 struct service;
 
 /* Every process that has an internal listener: <NAME>_INTERNAL_URL. */
-#define SETTINGS_PEERS(X)                                                                                 \
-	X(AUTH, auth)                                                                                     \
-	X(DASHBOARD, dashboard) X(QUIZ, quiz) X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) \
-		X(INVENTORY, inventory) X(BUSROUTE, busroute) X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
+#define SETTINGS_PEERS(X)                                                                                                       \
+	X(AUTH, auth)                                                                                                           \
+	X(DASHBOARD, dashboard)                                                                                                 \
+	X(QUIZ, quiz) X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) X(INVENTORY, inventory) X(BUSROUTE, busroute) \
+		X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
 
 struct settings {
 	const char *listen, *admin_listen;
