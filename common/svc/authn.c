@@ -240,6 +240,8 @@ SUSPENDS static enum err find_session(struct req *req, struct uuid id, struct st
 		e = redis_call(req->daemon->buffer, req->arena, d,
 			       REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "session:%s", text))), &reply);
 	}
+	if (e == OK && reply.type == REDIS_STRING && reply.s.n == 0)
+		return ERR_UNAUTHENTICATED; /* auth has just ended it */
 	if (e == OK && reply.type == REDIS_STRING)
 		*ret_json = reply.s;
 	else

@@ -110,7 +110,7 @@ SUSPENDS static enum err look_up(struct req *req, const char *kind, struct uuid 
 
 		if (req->daemon->cache &&
 		    redis_call(req->daemon->cache, req->arena, d, REDIS_ARGS(STR("GET"), key), &reply) == OK &&
-		    reply.type == REDIS_STRING)
+		    reply.type == REDIS_STRING && reply.s.n != 0) /* empty: it has just changed */
 			json = reply.s;
 		else
 			e = ask_auth(req, kind, id, &json);

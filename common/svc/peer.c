@@ -18,12 +18,23 @@ static bool is_declared(const struct service *s, const char *peer)
 	return false;
 }
 
+/* A daemon finds its own listener without a setting. */
+static const char *address_of(struct req *req, const char *service)
+{
+	const struct daemon *d = req->daemon;
+	const char *url = settings_peer_url(&d->settings, service);
+
+	if (!url && str_eq(str_of(d->service->name), str_of(service)))
+		url = arena_printf(req->arena, "http://%s", d->settings.admin_listen);
+	return url;
+}
+
 enum err peer_call(struct req *req, const char *service, enum http_method method, const char *target, struct str body,
 		   struct http_reply *ret)
 {
 	struct daemon *d = req->daemon;
 	const struct authn *a = d->authn;
-	const char *base = settings_peer_url(&d->settings, service);
+	const char *base = address_of(req, service);
 	struct buf headers = buf_in(req->arena);
 	struct http_call call = {.base = base, .method = method, .target = str_of(target), .body = body};
 

@@ -36,16 +36,6 @@ static struct str json_of(struct req *req, const struct account *account)
 	return buf_str(&out);
 }
 
-/* The directory shows the name under every profile of the person. */
-static void tell_directory(struct req *req, const struct account *account)
-{
-	directory_changed(req, "user", account->id);
-	if (FIELD_HAS(account, account, teacher_id))
-		directory_changed(req, "teacher", account->teacher_id);
-	if (FIELD_HAS(account, account, student_id))
-		directory_changed(req, "student", account->student_id);
-}
-
 enum err auth_me_update(struct req *req)
 {
 	const struct profile_in *in = req->in;
@@ -81,7 +71,7 @@ enum err auth_me_update(struct req *req)
 	if (e != OK)
 		return e;
 	req->version = account.version;
-	tell_directory(req, &account);
+	directory_person_changed(req, account.id);
 	return OK;
 }
 

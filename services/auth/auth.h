@@ -90,14 +90,16 @@ MUST_CHECK enum err password_accept(struct req *req, struct str password, const 
 SUSPENDS void session_publish(struct req *req, struct uuid sid, const struct account *account, int64_t expires_at_us);
 /* What stands under the key: the person and his profile. */
 void session_of(const struct account *account, int64_t expires_at_us, struct session *ret);
-/* Takes keys of ended sessions out of Redis, and goes on trying while Redis is away: an ended session must not come back with it. */
-void sessions_drop(struct daemon *d, const struct uuid *sids, size_t n);
+/* Marks sessions as ended in Redis, and goes on trying while Redis is away: an ended session must not come back with it. */
+SUSPENDS void sessions_drop(struct daemon *d, const struct uuid *sids, size_t n);
 /* Signs an access token; text in the request's arena. */
 MUST_CHECK enum err access_token(struct req *req, const struct account *account, struct uuid sid, int64_t expires_s, struct str *ret);
 
 /* ---- directory_publish.c ---- */
-/* The caller's directory entry has changed: every memory and Redis key of it goes. */
-void directory_changed(struct req *req, const char *kind, struct uuid id);
+/* A directory entry has changed: every memory and Redis key of it goes. After the commit. */
+SUSPENDS void directory_changed(struct req *req, const char *kind, struct uuid id);
+/* Name or address of a user has: every entry that shows him goes (rosters, classes, his parents' children). */
+SUSPENDS void directory_person_changed(struct req *req, struct uuid user_id);
 
 /* ---- handlers ---- */
 SUSPENDS enum err auth_login(struct req *req);

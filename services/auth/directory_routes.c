@@ -5,6 +5,7 @@
 #include "auth.h"
 #include "auth_sql.h"
 #include "base/uuid.h"
+#include "io/fiber.h"
 
 #define DIRECTORY_TTL_S "3600"
 
@@ -104,20 +105,74 @@ enum err auth_internal_directory(struct req *req)
 	if (e == OK)
 		redis_post(daemon_cache(req->daemon),
 			   REDIS_ARGS(STR("SET"), str_of(directory_key(req->arena, req->who.school_id, kind->name, id)),
-				      buf_str(&req->body), STR("EX"), STR(DIRECTORY_TTL_S)));
+				      buf_str(&req->body), STR("NX"), STR("EX"), STR(DIRECTORY_TTL_S)));
 	return e;
+}
+
+/* ---- changes ---- */
+
+struct announcement {
+	struct daemon *daemon;
+	struct arena *arena;
+	struct str key, message;
+};
+
+/* First the key, then the message: who hears of the change must not find the old entry. The key stays empty for longer than a request lives, so
+ * that an answer which was on its way cannot put the old entry back (the SET above is NX). */
+SUSPENDS static enum err announce(const struct announcement *a, int64_t ms)
+{
+	struct deadline d = deadline_in(daemon_loop(a->daemon), ms);
+	struct redis *cache = daemon_cache(a->daemon);
+	struct arena *scratch = arena_new();
+	struct redis_reply reply;
+	enum err e = redis_call(cache, scratch, d, REDIS_ARGS(STR("SET"), a->key, STR(""), STR("EX"), STR("60")), &reply);
+
+	if (e == OK)
+		e = redis_call(cache, scratch, d, REDIS_ARGS(STR("PUBLISH"), STR(DIRECTORY_CHANNEL), a->message), &reply);
+	arena_free(scratch);
+	return e;
+}
+
+SUSPENDS static void announce_fiber(void *arg)
+{
+	struct announcement *a = arg;
+	struct arena *arena = a->arena;
+
+	while (sleep_ms(daemon_loop(a->daemon), 500, (struct deadline){INT64_MAX}) == OK && announce(a, 1000) != OK)
+		; /* the daemon's end is the other way out: then the entry is right again when its hour is over */
+	arena_free(arena);
 }
 
 void directory_changed(struct req *req, const char *kind, struct uuid id)
 {
 	char school[UUID_TEXT + 1], text[UUID_TEXT + 1];
+	struct arena *arena = arena_new();
+	struct announcement *a = arena_alloc(arena, sizeof(*a));
 
 	uuid_text(req->who.school_id, school);
 	uuid_text(id, text);
-	redis_post(daemon_cache(req->daemon),
-		   REDIS_ARGS(STR("DEL"), str_of(directory_key(req->arena, req->who.school_id, kind, id))));
-	redis_post(daemon_cache(req->daemon), REDIS_ARGS(STR("PUBLISH"), STR(DIRECTORY_CHANNEL),
-							 str_of(arena_printf(req->arena, "%s %s %s", school, kind, text))));
+	*a = (struct announcement){.daemon = req->daemon,
+				   .arena = arena,
+				   .key = str_of(directory_key(arena, req->who.school_id, kind, id)),
+				   .message = str_of(arena_printf(arena, "%s %s %s", school, kind, text))};
+	if (announce(a, 500) == OK || fiber_spawn(daemon_loop(req->daemon), "directory changed", announce_fiber, a) != OK)
+		arena_free(arena);
+}
+
+#define SHOWN_IN_FIELDS(F, T) F(T, TEXT, kind) F(T, UUID, id)
+SCHEMA_STRUCT(shown_in, SHOWN_IN_FIELDS);
+SCHEMA_TABLE(shown_in, SHOWN_IN_FIELDS);
+
+void directory_person_changed(struct req *req, struct uuid user_id)
+{
+	const struct shown_in *v;
+	struct list rows = {0};
+
+	if (db_query(req, &SQL_DIR_OF_PERSON, PG_PARAMS(PG_UUID(user_id)), &shown_in_schema, &rows) != OK)
+		directory_changed(req, "user", user_id); /* the other entries are right again when their hour is over */
+	v = rows.v;
+	for (size_t i = 0; i < rows.n; i++)
+		directory_changed(req, arena_cstr(req->arena, v[i].kind), v[i].id);
 }
 
 /* ---- /internal/search/{kind}?q= ---- */

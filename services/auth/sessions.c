@@ -135,7 +135,7 @@ void session_publish(struct req *req, struct uuid sid, const struct account *acc
 	buf_put_uuid(&key, sid);
 	buf_put_i64(&ttl, (expires_at_us - req->now_us) / US_PER_S);
 	IGNORE(redis_call(daemon_buffer(req->daemon), req->arena, req->deadline,
-			  REDIS_ARGS(STR("SET"), buf_str(&key), buf_str(&json), STR("EX"), buf_str(&ttl)),
+			  REDIS_ARGS(STR("SET"), buf_str(&key), buf_str(&json), STR("NX"), STR("EX"), buf_str(&ttl)),
 			  &reply)); /* auth has the row */
 }
 
@@ -155,10 +155,35 @@ void session_of(const struct account *account, int64_t expires_at_us, struct ses
 	FIELD_PUT(ret, session, expires_at, expires_at_us / US_PER_S);
 }
 
+/* Empty for a minute instead of gone, so that an answer which was on its way cannot put the ended session back (session_publish is NX). */
+#define ENDED_S "60"
+
+SUSPENDS static enum err mark_ended(struct daemon *d, struct arena *arena, struct deadline deadline, const struct uuid *sids,
+				    size_t n)
+{
+	struct redis_op **ops = arena_array(arena, n, sizeof(*ops));
+	enum err first = OK;
+
+	for (size_t i = 0; i < n; i++) {
+		char text[UUID_TEXT + 1];
+
+		uuid_text(sids[i], text);
+		ops[i] = redis_start(daemon_buffer(d), REDIS_ARGS(STR("SET"), str_of(arena_printf(arena, "session:%s", text)),
+								  STR(""), STR("EX"), STR(ENDED_S)));
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct redis_reply reply;
+		enum err e = redis_finish(ops[i], arena, deadline, &reply);
+
+		first = first == OK ? e : first;
+	}
+	return first;
+}
+
 struct drop {
 	struct daemon *daemon;
 	struct arena *arena;
-	struct str *args;
+	struct uuid *sids;
 	size_t n;
 };
 
@@ -167,12 +192,14 @@ SUSPENDS static void drop_fiber(void *arg)
 	struct drop *drop = arg;
 	struct loop *loop = daemon_loop(drop->daemon);
 	struct arena *arena = drop->arena;
-	struct redis_reply reply;
+	enum err e = ERR_BUFFER;
 
-	while (redis_call(daemon_buffer(drop->daemon), arena, deadline_in(loop, 1000), (struct redis_args){drop->args, drop->n},
-			  &reply) != OK) {
-		if (sleep_ms(loop, 500, (struct deadline){INT64_MAX}) != OK)
-			break; /* the daemon ends; the keys end with their sessions */
+	/* Until it is done, or the daemon ends: then the keys end with their sessions. */
+	while (e != OK && sleep_ms(loop, 500, (struct deadline){INT64_MAX}) == OK) {
+		struct arena *scratch = arena_new();
+
+		e = mark_ended(drop->daemon, scratch, deadline_in(loop, 1000), drop->sids, drop->n);
+		arena_free(scratch);
 	}
 	arena_free(arena);
 }
@@ -180,18 +207,17 @@ SUSPENDS static void drop_fiber(void *arg)
 void sessions_drop(struct daemon *d, const struct uuid *sids, size_t n)
 {
 	struct arena *arena = arena_new();
-	struct drop *drop = arena_alloc(arena, sizeof(*drop));
+	struct drop *drop;
 
-	*drop = (struct drop){.daemon = d, .arena = arena, .args = arena_array(arena, n + 1, sizeof(struct str)), .n = n + 1};
-	drop->args[0] = STR("DEL");
-	for (size_t i = 0; i < n; i++) {
-		char text[UUID_TEXT + 1];
-
-		authn_forget_session(d, sids[i]);
-		uuid_text(sids[i], text);
-		drop->args[i + 1] = str_of(arena_printf(arena, "session:%s", text));
+	if (n != 0 && mark_ended(d, arena, deadline_in(daemon_loop(d), 500), sids, n) != OK) {
+		drop = arena_alloc(arena, sizeof(*drop));
+		*drop = (struct drop){.daemon = d, .arena = arena, .sids = arena_dup(arena, sids, n * sizeof(*sids)), .n = n};
+		if (fiber_spawn(daemon_loop(d), "drop sessions", drop_fiber, drop) == OK)
+			arena = NULL; /* the fiber's now */
 	}
-	if (n == 0 || fiber_spawn(daemon_loop(d), "drop sessions", drop_fiber, drop) != OK)
+	for (size_t i = 0; i < n; i++)
+		authn_forget_session(d, sids[i]); /* last: a request may have read the key while this one waited */
+	if (arena)
 		arena_free(arena);
 }
 
