@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the coordinator and the threads meet: tickets to flush an entity, and what came of them. The only shared state, all of it under one lock.
+ *
+ * A ticket is taken by one thread, which claims and flushes until nothing is due or a second has passed. A run is what happened to an entity from its
+ * first ticket until none was left or running; it has a length of a second at least, so that single urgent writes do not make a run each.
+ */
+#ifndef S24_WORKER_BOARD_H
+#define S24_WORKER_BOARD_H
+
+#include <pthread.h>
+
+#include "flush.h"
+#include "verdict.h"
+
+struct job {
+	unsigned tickets, running;
+	int64_t delay_ms;
+	struct flush_counts run, total;       /* of the run that goes on; of this process */
+	int64_t run_started_us, run_ended_us; /* real time; 0: none */
+	int64_t run_count, run_us;            /* of this process */
+	bool buffer_failed;                   /* a turn could not claim */
+	char last_error[96];
+};
+
+struct board {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct job *v;
+	size_t n, next;
+	unsigned threads;
+	bool stop;
+	struct breaker breaker;
+};
+
+struct finished_run {
+	struct flush_counts counts;
+	int64_t started_us, ended_us;
+};
+
+void board_init(struct board *b, size_t n, unsigned threads);
+void board_done(struct board *b);
+/* At most so many tickets are out for an entity; tickets that nobody has taken are replaced. */
+void board_offer(struct board *b, size_t entity, unsigned tickets, int64_t delay_ms);
+void board_stop(struct board *b); /* everybody who waits returns, tickets are void */
+bool board_stopping(struct board *b);
+/* Waits for a ticket. False: stop. */
+bool board_take(struct board *b, size_t *ret_entity, int64_t *ret_delay_ms, int64_t now_us);
+void board_give(struct board *b, size_t entity, const struct flush_counts *counts, bool buffer_failed, int64_t now_us);
+/* Sleeps without the lock held by anybody; sooner when the worker stops. */
+void board_pause(struct board *b, int64_t ms);
+bool board_run_finished(struct board *b, size_t entity, int64_t now_us, struct finished_run *ret);
+struct job board_look(struct board *b, size_t entity);
+bool board_failed_once(struct board *b, size_t entity); /* has a turn failed in Redis since the last question */
+struct breaker board_breaker(struct board *b);
+void board_probed(struct board *b, bool well, int64_t now_us);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker: everything buffered reaches PostgreSQL through it. */
+#include "worker.h"
+#include "worker_entity_sql.h"
+
+static const struct service worker = {
+	.name = "worker",
+	.routes = worker_routes,
+	.entities = worker_entities,
+	.entity_sql = worker_entity_sql,
+	.conf = worker_conf,
+	.conf_size = sizeof(struct worker_conf),
+	.start = worker_start,
+	.stop = worker_stop,
+	.metrics = worker_metrics,
+};
+
+int main(int argc, char **argv)
+{
+	return service_main(argc, argv, &worker);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The relay: events of write-through changes, from each schema's outbox to the stream of their domain and to their channel. At least once: a
+ * consumer knows an event by the id in its envelope.
+ */
+#include <inttypes.h>
+
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "io/fiber.h"
+#include "io/loop.h"
+#include "worker.h"
+#include "worker_sql.h"
+
+#define BATCH 100
+#define QUIET_MS 1000
+#define AWAY_MS 5000
+#define TX_MS 8000
+
+#define OUTBOX_FIELDS(F, T) F(T, UUID, id) F(T, INT, version) F(T, TEXT, domain) F(T, TEXT, channel) F(T, TEXT, envelope)
+SCHEMA_STRUCT(outbox_row, OUTBOX_FIELDS);
+SCHEMA_TABLE(outbox_row, OUTBOX_FIELDS);
+#define DAEMON_FIELDS(F, T) F(T, TEXT, daemon)
+SCHEMA_STRUCT(daemon_row, DAEMON_FIELDS);
+SCHEMA_TABLE(daemon_row, DAEMON_FIELDS);
+
+SUSPENDS static enum err send(struct worker *w, struct arena *arena, const struct outbox_row *row)
+{
+	struct buffer_io io = worker_buffer_io(w);
+	const char *stream = arena_printf(arena, "events:%.*s", STR_FMT(row->domain));
+	const char *version = arena_printf(arena, "%" PRId64, row->version);
+	struct redis_reply reply;
+	enum err e = io.call(io.ctx,
+			     REDIS_ARGS(STR("XADD"), str_of(stream), STR("MAXLEN"), STR("~"), STR("100000"), STR("*"), STR("e"),
+					row->envelope, STR("v"), str_of(version)),
+			     arena, &reply);
+
+	if (e == OK && reply.type == REDIS_ERROR)
+		return ERR_BUFFER;
+	if (e == OK)
+		redis_post(daemon_buffer(w->daemon), REDIS_ARGS(STR("PUBLISH"), row->channel, row->envelope));
+	return e;
+}
+
+/* One transaction: rows locked, sent, marked. */
+SUSPENDS static enum err relay_some(struct worker *w, struct arena *arena, struct str daemon, size_t *ret_n)
+{
+	struct pg_scope scope = {.arena = arena, .deadline = deadline_in(w->loop, TX_MS)};
+	struct list rows, ids, none;
+	struct pg_tx *tx;
+	enum err e = pg_begin(daemon_pg(w->daemon), &scope, &tx);
+
+	if (e != OK)
+		return e;
+	e = pg_tx_query(tx, &SQL_WORKER_OUTBOX_TAKE, PG_PARAMS(PG_TEXT(daemon), PG_INT4(BATCH)), &outbox_row_schema, &rows);
+	if (e == OK && rows.n > 0) {
+		const struct outbox_row *v = rows.v;
+		struct uuid *sent = arena_array(arena, rows.n, sizeof(*sent));
+
+		for (ids = (struct list){sent, 0}; e == OK && ids.n < rows.n; ids.n++) {
+			e = send(w, arena, &v[ids.n]);
+			sent[ids.n] = v[ids.n].id;
+		}
+		FAILPOINT("outbox.after_xadd_before_mark");
+		if (e == OK)
+			e = pg_tx_query(tx, &SQL_WORKER_OUTBOX_SENT, PG_PARAMS(PG_TEXT(daemon), PG_UUIDS(ids)), NULL, &none);
+	}
+	if (e != OK) {
+		pg_rollback(tx);
+		return e;
+	}
+	*ret_n = rows.n;
+	return pg_commit(tx);
+}
+
+SUSPENDS static enum err relay_once(struct worker *w, struct arena *arena, size_t *ret_n)
+{
+	struct pg_scope scope = {.arena = arena, .deadline = deadline_in(w->loop, TX_MS)};
+	struct list daemons;
+	enum err e = pg_query(daemon_pg(w->daemon), &scope, &SQL_WORKER_OUTBOX_WAITING, PG_NO_PARAMS, &daemon_row_schema,
+			      &daemons);
+	const struct daemon_row *v = daemons.v;
+
+	*ret_n = 0;
+	for (size_t i = 0; e == OK && i < daemons.n; i++) {
+		size_t n = 0;
+
+		e = relay_some(w, arena, v[i].daemon, &n);
+		*ret_n += n;
+	}
+	return e;
+}
+
+void relay_fiber(void *arg)
+{
+	struct worker *w = arg;
+	int64_t wait_ms = 0;
+
+	w->relay = fiber_self();
+	while (worker_pause(w, wait_ms)) {
+		struct arena *arena = arena_new();
+		size_t n = 0;
+		enum err e = relay_once(w, arena, &n);
+
+		if (e == OK)
+			w->relayed += (int64_t)n;
+		else
+			log_warn("the outboxes could not be relayed", LOG_E(e));
+		wait_ms = e != OK ? AWAY_MS : n > 0 ? 0 : QUIET_MS;
+		arena_free(arena);
+	}
+	w->relay = NULL;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The threads: each with a Redis and a PostgreSQL connection of its own, and a token that names it in wb:own. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/timefmt.h"
+#include "io/loop.h"
+#include "io/pg_sync.h"
+#include "io/redis_sync.h"
+#include "worker.h"
+
+#define STATEMENT_MS 10000
+#define LOCK_MS 5000
+#define REDIS_MS 5000
+#define TICKET_US US_PER_S
+
+struct thread {
+	struct worker *w;
+	pthread_t id;
+	struct redis_sync *redis;
+	struct pg_sync *pg;
+	const char *pg_url;
+	uint64_t *made; /* of each target: the connection that has its temporary table; 0: none */
+	struct arena *arena;
+	uint64_t random;
+	char token[128];
+};
+
+struct threads {
+	struct thread *v;
+	unsigned n;
+};
+
+/* ---- Redis ---- */
+
+static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
+			struct redis_reply *ret)
+{
+	struct thread *t = ctx;
+
+	return redis_sync_script(t->redis, script, args, arena, ret);
+}
+
+static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
+{
+	struct thread *t = ctx;
+
+	return redis_sync_call(t->redis, arena, args, ret);
+}
+
+static int64_t io_now(void *ctx)
+{
+	(void)ctx;
+	return clock_mono_us();
+}
+
+static void io_pause(void *ctx, int64_t ms)
+{
+	struct thread *t = ctx;
+
+	board_pause(&t->w->board, ms);
+}
+
+static uint64_t io_random(void *ctx)
+{
+	struct thread *t = ctx;
+	uint64_t z = t->random += UINT64_C(0x9E3779B97F4A7C15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+	return z ^ z >> 31;
+}
+
+/* ---- PostgreSQL ---- */
+
+static enum err db_begin(void *ctx, const struct flush_target *target)
+{
+	struct thread *t = ctx;
+	uint64_t *made = &t->made[target->index];
+	enum err e;
+
+	/* Outside of the transaction, or a rollback would take the table away. */
+	if (*made == 0 || *made != pg_sync_generation(t->pg)) {
+		e = pg_sync_run(t->pg, target->sql->copy_table);
+		if (e != OK)
+			return e;
+		*made = pg_sync_generation(t->pg);
+	}
+	e = pg_sync_begin(t->pg);
+	if (e == OK && *made != pg_sync_generation(t->pg)) {
+		/* The connection was lost in between, and the temporary table with it. */
+		pg_sync_rollback(t->pg);
+		*made = 0;
+		return ERR_DB;
+	}
+	return e;
+}
+
+static enum err db_copy(void *ctx, const struct flush_target *target, const void *const *rows, size_t n)
+{
+	struct thread *t = ctx;
+
+	return pg_sync_copy(t->pg, target->sql->copy, target->entity->schema, rows, n);
+}
+
+static enum err db_flush(void *ctx, const struct flush_target *target, struct arena *arena, struct list *ret)
+{
+	struct thread *t = ctx;
+
+	return pg_sync_query(t->pg, arena, target->sql->flush, PG_NO_PARAMS, &row_state_schema, ret);
+}
+
+static enum err db_versions(void *ctx, const struct flush_target *target, const struct uuid *ids, size_t n, struct arena *arena,
+			    struct list *ret)
+{
+	struct thread *t = ctx;
+	struct list list = {arena_dup(arena, ids, n * sizeof(*ids)), n};
+
+	return pg_sync_query(t->pg, arena, target->sql->versions, PG_PARAMS(PG_UUIDS(list)), &row_state_schema, ret);
+}
+
+static enum err db_commit(void *ctx)
+{
+	struct thread *t = ctx;
+
+	return pg_sync_commit(t->pg);
+}
+
+static void db_rollback(void *ctx)
+{
+	struct thread *t = ctx;
+
+	pg_sync_rollback(t->pg);
+}
+
+static void db_reset(void *ctx)
+{
+	struct thread *t = ctx;
+	struct pg_sync *fresh;
+
+	if (pg_sync_open(t->pg_url, STATEMENT_MS, LOCK_MS, &fresh) != OK)
+		return;
+	pg_sync_close(t->pg);
+	t->pg = fresh;
+	memset(t->made, 0, t->w->n * sizeof(*t->made));
+}
+
+static const struct pg_fail *db_fail(void *ctx)
+{
+	struct thread *t = ctx;
+
+	return pg_sync_fail(t->pg);
+}
+
+/* ---- the loop of a thread ---- */
+
+static bool is_stopping(void *ctx)
+{
+	struct thread *t = ctx;
+
+	return board_stopping(&t->w->board);
+}
+
+static void wake_loop(void *ctx)
+{
+	worker_wake(ctx);
+}
+
+static void work_on_ticket(struct thread *t, const struct flusher *f, size_t entity, int64_t delay_ms)
+{
+	int64_t end_us = clock_mono_us() + TICKET_US, before;
+	struct flush_counts counts = {0};
+	enum err e;
+
+	do {
+		before = counts.claimed;
+		arena_clear(t->arena);
+		e = flush_turn(f, &t->w->targets[entity], delay_ms, t->arena, &counts);
+	} while (e == OK && counts.claimed > before && !counts.away && clock_mono_us() < end_us && !is_stopping(t));
+	if (e != OK)
+		snprintf(counts.error, sizeof(counts.error), "redis: %s", redis_sync_error(t->redis));
+	board_give(&t->w->board, entity, &counts, e != OK, clock_real_us());
+	loop_post(t->w->loop, wake_loop, t->w);
+}
+
+static void *thread_main(void *arg)
+{
+	struct thread *t = arg;
+	const struct buffer_io io = {t, io_eval, io_call, io_now, io_pause, io_random};
+	const struct flush_db db = {t, db_begin, db_copy, db_flush, db_versions, db_commit, db_rollback, db_reset, db_fail};
+	struct flusher f = {.io = &io,
+			    .db = &db,
+			    .token = str_of(t->token),
+			    .limits = FLUSH_LIMITS_DEFAULT,
+			    .stopping = is_stopping,
+			    .ctx = t};
+	size_t entity;
+	int64_t delay_ms;
+
+	f.limits.records = (size_t)t->w->conf->batch_size;
+	while (board_take(&t->w->board, &entity, &delay_ms, clock_real_us()))
+		work_on_ticket(t, &f, entity, delay_ms);
+	return NULL;
+}
+
+static enum err thread_open(struct thread *t, struct worker *w, unsigned number, const char *redis_url, const char *pg_url)
+{
+	enum err e;
+
+	t->w = w;
+	t->pg_url = pg_url;
+	t->arena = arena_new();
+	t->made = mem_zalloc((w->n + 1) * sizeof(*t->made));
+	random_bytes(&t->random, sizeof(t->random));
+	snprintf(t->token, sizeof(t->token), "%s:%u-%08" PRIx32, w->identity, number, (uint32_t)t->random);
+	e = redis_sync_open(redis_url, REDIS_MS, &t->redis);
+	return e == OK ? pg_sync_open(pg_url, STATEMENT_MS, LOCK_MS, &t->pg) : e;
+}
+
+static void thread_close(struct thread *t)
+{
+	redis_sync_close(t->redis);
+	pg_sync_close(t->pg);
+	free(t->made);
+	arena_free(t->arena);
+}
+
+struct threads *threads_start(struct worker *w, const char *redis_url, const char *pg_url, unsigned n)
+{
+	struct threads *all = mem_zalloc(sizeof(*all));
+	sigset_t every, before;
+
+	all->v = mem_zalloc((n + 1) * sizeof(*all->v));
+	sigfillset(&every);
+	pthread_sigmask(SIG_SETMASK, &every, &before); /* signals are the loop's */
+	for (; all->n < n; all->n++) {
+		struct thread *t = &all->v[all->n];
+
+		if (thread_open(t, w, all->n, redis_url, pg_url) != OK || pthread_create(&t->id, NULL, thread_main, t) != 0) {
+			thread_close(t);
+			break;
+		}
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (all->n == n)
+		return all;
+	log_error("a worker thread cannot start", LOG_I("thread", all->n));
+	board_stop(&w->board);
+	return threads_stop(all);
+}
+
+struct threads *threads_stop(struct threads *all)
+{
+	if (all == NULL)
+		return NULL;
+	for (unsigned i = 0; i < all->n; i++)
+		pthread_join(all->v[i].id, NULL);
+	for (unsigned i = 0; i < all->n; i++)
+		thread_close(&all->v[i]);
+	free(all->v);
+	free(all);
+	return NULL;
+}
