@@ -282,7 +282,12 @@ enum err storage_begin(struct storage *s, struct uuid school, struct arena *aren
 	struct storage_writer *w = mem_zalloc(sizeof(*w));
 	enum err e;
 
-	*w = (struct storage_writer){.s = s, .refs = 1, .arena = arena, .school = school, .fd = -1, .hash = sha256_new()};
+	w->s = s;
+	w->refs = 1;
+	w->arena = arena;
+	w->school = school;
+	w->fd = -1;
+	w->hash = sha256_new();
 	w->chunk = mem_alloc(CHUNK_SIZE);
 	uuid_text(uuid_v7(clock_real_us()), w->staged_name);
 	s->refs++;

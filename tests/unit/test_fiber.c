@@ -215,7 +215,8 @@ static void a_stack_overflow_hits_the_guard_page(void **state)
 	if (pid == 0) {
 		/* Whoever reports the fault would do so on the very stack that is full. */
 		signal(SIGSEGV, SIG_DFL);
-		freopen("/dev/null", "w", stderr);
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(0);
 		IGNORE(fiber_run(loop, "digger", digs, (void *)(uintptr_t)100000)); /* it does not come back */
 		_exit(0);
 	}
