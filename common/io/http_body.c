@@ -349,7 +349,10 @@ static SUSPENDS enum err wait_readable(struct http_exchange_own *x, struct deadl
 		return ERR_CANCELLED;
 	if ((e == ERR_TIMEOUT && loop_mono_us(loop) >= body.at_us) || too_slow(x, loop_mono_us(loop) - began_us)) {
 		x->server->stats.timed_out++;
-		http_conn_refuse(x->conn, 408);
+		if (x->answered) /* its own answer has begun: nothing else can be said */
+			http_conn_break(x->conn);
+		else
+			http_conn_refuse(x->conn, 408);
 		return x->read_error = ERR_TIMEOUT;
 	}
 	/* The window was over, and fast enough. */
@@ -413,7 +416,7 @@ enum err http_read(struct http_exchange *public, struct str *ret_bytes, struct d
 		n = more(c);
 		if (n > 0)
 			continue;
-		if (n < 0 || (x->expect && !http_continue_send(c))) {
+		if (n < 0 || (x->expect && !x->answered && !http_continue_send(c))) {
 			http_conn_break(c);
 			return ERR_CANCELLED;
 		}

@@ -85,6 +85,14 @@ static void conn_kill(struct http_conn *c)
 		conn_free(c);
 }
 
+/* The head's bytes, a body in place, and the last piece of a streamed one are the exchange's until it ends. */
+static void keep_bytes(struct http_conn *c, struct http_exchange_own *x)
+{
+	*(x->pinned ? &x->stream : &x->pinned) = c->rb;
+	c->rb = NULL;
+	c->at = c->end = 0;
+}
+
 void http_conn_break(struct http_conn *c)
 {
 	struct http_exchange_own *x = c->x;
@@ -95,11 +103,7 @@ void http_conn_break(struct http_conn *c)
 	if (x) {
 		x->conn = NULL;
 		x->gone = true;
-		/* The head's bytes, and a body in place, are the exchange's until it ends. */
-		if (!x->pinned) {
-			x->pinned = c->rb;
-			c->rb = NULL;
-		}
+		keep_bytes(c, x);
 		http_body_wake(x, ERR_CANCELLED);
 		if (x->writer) {
 			struct op *op = x->writer;
@@ -241,11 +245,7 @@ void http_conn_refuse(struct http_conn *c, int status)
 		x->status = status;
 		x->conn = NULL;
 		x->gone = true;
-		if (!x->pinned) {
-			x->pinned = c->rb;
-			c->rb = NULL;
-			c->at = c->end = 0;
-		}
+		keep_bytes(c, x);
 		if (!x->running)
 			http_exchange_give(x, status);
 	}
@@ -274,7 +274,8 @@ static void begin(struct http_conn *c, const struct http_head *head, struct http
 	http_target_split(head->target, &x->x.path, &x->x.query);
 	x->x.n_headers = head->n_headers;
 	x->x.body_length = head->chunked ? -1 : head->content_length > 0 ? head->content_length : 0;
-	x->x.peer = (struct str){c->peer, c->peer_n};
+	memcpy(x->peer, c->peer, c->peer_n); /* the connection may end first */
+	x->x.peer = (struct str){x->peer, c->peer_n};
 	x->x.started_us = c->head_us;
 	x->minor = (uint8_t)head->minor;
 	x->keep_alive = head->keep_alive;

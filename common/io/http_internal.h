@@ -119,6 +119,8 @@ struct http_exchange_own {
 	struct http_server *server;
 	struct http_exchange_own *next; /* in the pool */
 	struct http_rbuf *pinned;       /* the head's bytes, when the connection reads into another buffer by now */
+	struct http_rbuf
+		*stream; /* that other one, after the connection's end: the handler may still look at what it read last */
 	struct http_plan plan;
 	struct http_chunked chunked;
 	struct buf body; /* heap */
@@ -131,6 +133,7 @@ struct http_exchange_own {
 	size_t sent;                 /* bytes of the answer */
 	enum err read_error;
 	int status;
+	char peer[46];
 	uint8_t rest, minor;
 	bool keep_alive, expect; /* expect: 100 Continue is still to be sent */
 	bool in_place;           /* the body stays where it was read, behind its head */

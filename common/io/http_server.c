@@ -156,6 +156,7 @@ void http_exchange_drop(struct http_exchange_own *x)
 
 	arena_clear(x->x.arena);
 	http_rbuf_give(s, x->pinned);
+	http_rbuf_give(s, x->stream);
 	if (x->body.p)
 		buf_done(&x->body);
 	s->exchanges--;

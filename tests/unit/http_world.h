@@ -156,6 +156,8 @@ static struct http_plan on_head(void *ctx, struct http_exchange *x)
 	else if (str_is(x->path, "/up"))
 		plan = (struct http_plan){
 			.body = HTTP_BODY_STREAM, .body_max = 256 << 20, .body_ms = 20000, .min_rate_bps = 8192};
+	else if (str_is(x->path, "/hold") || str_is(x->path, "/talk"))
+		plan = (struct http_plan){.body = HTTP_BODY_STREAM, .body_max = 1 << 20, .body_ms = 1000};
 	else if (str_is(x->path, "/small"))
 		plan = (struct http_plan){.body = HTTP_BODY_STREAM, .body_max = 10, .body_ms = 1000};
 	else if (str_is(x->path, "/refuse"))
@@ -207,6 +209,35 @@ static inline void download(void *arg)
 		http_answer_end(x);
 }
 
+/* Keeps what it has read while it waits for something else. */
+static inline void hold(void *arg)
+{
+	struct http_exchange *x = arg;
+	struct str bytes = {NULL, 0};
+	bool same = true;
+
+	w.last_error = http_read(x, &bytes, deadline_in(w.loop, 3600000));
+	IGNORE(waitq_wait(&w.gate, deadline_in(w.loop, 3600000))); /* the gate's word does not matter here */
+	for (size_t i = 0; i < bytes.n; i++)
+		same = same && bytes.p[i] == bytes.p[0];
+	w.uploaded = same ? (int64_t)bytes.n : -1;
+	http_answer(x, 200, STR(""), STR(""));
+}
+
+/* Answers while it reads. */
+static inline void talk(void *arg)
+{
+	struct http_exchange *x = arg;
+	struct str bytes;
+
+	http_answer_begin(x, 200, STR(""), -1);
+	while ((w.last_error = http_read(x, &bytes, deadline_in(w.loop, 3600000))) == OK && bytes.n > 0) {
+		if (http_write(x, bytes, deadline_in(w.loop, 3600000)) != OK)
+			break;
+	}
+	http_answer_end(x);
+}
+
 static inline void wait_at_gate(void *arg)
 {
 	struct http_exchange *x = arg;
@@ -222,7 +253,8 @@ static inline void on_run(void *ctx, struct http_exchange *x)
 	static const struct {
 		const char *path;
 		fiber_fn fn;
-	} fibers[] = {{"/up", upload}, {"/small", upload}, {"/down", download}, {"/wait", wait_at_gate}};
+	} fibers[] = {{"/hold", hold},    {"/talk", talk},     {"/up", upload},
+		      {"/small", upload}, {"/down", download}, {"/wait", wait_at_gate}};
 
 	(void)ctx;
 	w.runs++;
@@ -250,6 +282,7 @@ static inline void on_done(void *ctx, struct http_exchange *x, int status, size_
 {
 	(void)ctx;
 	assert_non_null(x->path.p);
+	assert_true(str_is(x->peer, "127.0.0.1"));
 	w.dones++;
 	w.last_status = status;
 	w.last_sent = sent;

@@ -28,7 +28,7 @@ static void peer_open(const struct script *script, size_t n)
 
 static void peer_turn(void)
 {
-	char bytes[65536];
+	char bytes[4096];
 	int fd = p.fd > 0 ? accept4(p.fd, NULL, NULL, SOCK_NONBLOCK) : -1;
 
 	if (fd >= 0) {

@@ -576,6 +576,29 @@ static void a_client_that_only_stops_sending_is_answered(void **state)
 
 /* ---- drain ---- */
 
+static void send_and_drain(void *fd)
+{
+	assert_true(send(*(int *)fd, "GET /?unseen HTTP/1.1\r\nHost: a\r\n\r\n", 34, 0) == 34);
+	http_server_drain(w.server, on_idle, NULL);
+}
+
+static void drain_looks_once_more_before_it_closes_an_idle_connection(void **state)
+{
+	struct timer timer = {0};
+	struct buf b = {0};
+	int fd = dial();
+
+	(void)state;
+	say(fd, REQUEST("GET /", "\r\n"));
+	assert_true(hear(fd, &b));
+	/* Timers run behind the sockets: the request comes when this turn has looked at them. */
+	timer_set(&timer, w.loop, 0, send_and_drain, &fd);
+	assert_false(hear(fd, &b));
+	assert_true(has(&b, "unseen") && has(&b, "Connection: close\r\n"));
+	close(fd);
+	buf_done(&b);
+}
+
 static void drain_answers_what_is_in_flight_and_closes_what_is_idle(void **state)
 {
 	struct buf b = {0};
@@ -718,6 +741,7 @@ int main(void)
 		WORLD_TEST(a_client_that_leaves_is_noticed_and_its_exchange_lives_on),
 		WORLD_TEST(a_client_that_only_stops_sending_is_answered),
 		WORLD_TEST(drain_answers_what_is_in_flight_and_closes_what_is_idle),
+		WORLD_TEST(drain_looks_once_more_before_it_closes_an_idle_connection),
 		WORLD_TEST(drain_under_load_drops_no_request),
 		WORLD_TEST(a_new_connection_gets_a_moment_when_drain_begins),
 		WORLD_TEST(close_leaves_running_handlers_alive),

@@ -313,6 +313,65 @@ static void an_upload_whose_client_leaves_is_cancelled(void **state)
 	assert_int_equal(w.dones, 1);
 }
 
+static void what_a_handler_has_read_outlives_its_client(void **state)
+{
+	struct linger reset = {1, 0};
+	struct buf a = {0}, b = {0};
+	int fd = dial(), other;
+
+	(void)state;
+	for (int i = 0; i < 2000; i++) {
+		buf_putc(&a, 'A');
+		buf_putc(&b, 'B');
+	}
+	say(fd, REQUEST("POST /hold", "Content-Length: 9000\r\n\r\n"));
+	say(fd, buf_str(&a));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+	turns(3);
+	assert_int_equal(http_server_stats(w.server).connections, 0);
+	/* Whoever comes next reads into the buffers that were given back. */
+	other = dial();
+	say(other, REQUEST("POST /up", "Content-Length: 9000\r\n\r\n"));
+	say(other, buf_str(&b));
+	waitq_wake(&w.gate, 1, OK);
+	turns(3);
+	assert_int_equal(w.uploaded, 2000);
+	assert_int_equal(w.dones, 1);
+	close(other);
+	turns(3);
+	buf_done(&a);
+	buf_done(&b);
+}
+
+static void a_handler_may_answer_while_it_reads(void **state)
+{
+	struct buf b = {0};
+	int fd = dial();
+
+	(void)state;
+	say(fd, REQUEST("POST /talk", "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+	assert_true(hear(fd, &b));
+	assert_true(has(&b, "\r\n\r\n3\r\nabc\r\n") && !has(&b, "100 Continue"));
+	say(fd, STR("3\r\ndef\r\n0\r\n\r\n"));
+	/* It had not asked for the rest when it began to answer, so it could not promise to find the next request. */
+	assert_false(hear(fd, &b));
+	assert_true(str_eq(buf_str(&b), STR("3\r\ndef\r\n0\r\n\r\n")));
+	close(fd);
+	fd = dial();
+	/* Silence in the middle ends the answer without its end, and without another one inside it. */
+	say(fd, REQUEST("POST /talk", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+	assert_true(hear(fd, &b));
+	clock_forward(1001);
+	b.n = 0;
+	hear_some(fd, &b);
+	assert_int_equal(b.n, 0);
+	assert_int_equal(w.last_error, ERR_TIMEOUT);
+	assert_int_equal(w.dones, 2);
+	close(fd);
+	buf_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +387,8 @@ int main(void)
 		WORLD_TEST(an_upload_past_its_limit_is_an_error_of_the_read),
 		WORLD_TEST(an_upload_slower_than_its_rate_is_408),
 		WORLD_TEST(an_upload_that_stops_is_408_after_the_read_deadline),
+		WORLD_TEST(what_a_handler_has_read_outlives_its_client),
+		WORLD_TEST(a_handler_may_answer_while_it_reads),
 		WORLD_TEST(an_upload_whose_client_leaves_is_cancelled),
 	};
 

@@ -91,6 +91,8 @@ static void forms_are_found_in_pieces_of_any_size(void **state)
 		 "n\"q\\|f:||x\n"},
 		{TYPE, STR("--XX\r\nContent-Disposition: form-data; name=\"a\"; filename=\"C:\\dir\\f.txt\"\r\n\r\nx\r\n--XX--"),
 		 "a|f:C:\\dir\\f.txt||x\n"},
+		{TYPE, STR("--XX\r\nContent-Disposition: form-data; name=a\r\n\r\n--XX--"),
+		 "a|||\n"}, /* RFC 2046: no body at all */
 		{TYPE, STR("--XX--\r\n"), ""},
 	};
 	struct found f = {0};
