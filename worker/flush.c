@@ -38,7 +38,7 @@ void flush_counts_add(struct flush_counts *to, const struct flush_counts *more)
 
 int64_t turn_now_us(const struct turn *turn)
 {
-	return turn->f->io->turn_now_us(turn->f->io->ctx);
+	return turn->f->io->now_us(turn->f->io->ctx);
 }
 
 uint64_t turn_chance(const struct turn *turn)

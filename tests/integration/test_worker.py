@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker on a real Redis and PostgreSQL: what is put comes to the tables once, whatever dies meanwhile. Rows come from the program put_rows."""
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import redis
+import requests
+from s24.servers import Service
+
+from harness import BUILD, TestStack, wait_for
+
+PUT_ROWS = BUILD / "tests" / "put_rows"
+WORKER = BUILD / "bin" / "schools24-worker"
+ENTITIES = ("homework", "homework_submission", "homework_audit", "worker_audit")
+TABLES = {"homework": "homework.homework", "homework_submission": "homework.homework_submissions"}
+
+pytestmark = pytest.mark.skipif(not (PUT_ROWS.exists() and WORKER.exists()), reason=f"no worker in {BUILD} (S24_BUILD)")
+
+
+class World:
+    """Stores, and workers as a test wants them."""
+
+    def __init__(self) -> None:
+        self.stack = TestStack(names=["homework"])
+        self.stack.start_stores()
+        self.stack.migrate()
+        self.workers: list[Service] = []
+        self.started = 0
+
+    # ---- workers ----
+
+    def worker(self, interval_s: int = 2, failpoints: str = "", wait: bool = True, **settings: str) -> Service:
+        """A short interval makes everything due after a second."""
+        base = self.stack.worker
+        self.stack.configure_daemon(base)
+        if self.started == 0:
+            service = base
+        else:
+            ports = self.stack.ports | {"worker": free_port(), "worker_admin": free_port()}
+            service = Service(f"worker{self.started}", WORKER, self.stack.conf, self.stack.logs, self.stack.daemon_account,
+                              ports["worker"], ports["worker_admin"])
+        service.configure({key: value for key, value in base.settings.items() if key not in ("LISTEN", "ADMIN_LISTEN")},
+                          {**base.environment, "BATCH_PROCESSOR_INTERVAL": str(interval_s), "BATCH_PROCESSOR_PARALLEL_WORKERS": "3",
+                           "S24_FAILPOINTS": failpoints, **settings})
+        self.started += 1
+        service.start(wait=wait)
+        self.workers.append(service)
+        return service
+
+    def end(self, service: Service, dead: bool = False) -> int | None:
+        """SIGTERM and its exit code; `dead`: it has been killed by a failpoint."""
+        self.workers.remove(service)
+        if dead:
+            wait_for(f"the end of {service.name}", lambda: service.process.pid is None, 30)
+            return service.process.exit_code
+        return service.stop()
+
+    def close(self) -> None:
+        for service in list(self.workers):
+            self.workers.remove(service)
+            assert service.stop() == 0, service.name
+        self.stack.expected_deaths.add("worker")
+        self.stack.close()
+
+    # ---- buffer ----
+
+    @property
+    def buffer(self) -> redis.Redis:
+        return self.stack.buffer.client()
+
+    def put(self, kind: str, count: int, first: int = 0, marks: int = 0) -> dict[str, int]:
+        url = self.stack.buffer.url("homework", self.stack.password("redis_homework"))
+        result = subprocess.run([str(PUT_ROWS), url, kind, str(count), str(first), str(marks)], capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        return {line.split()[0]: int(line.split()[1]) for line in result.stdout.splitlines()}
+
+    def unsynced(self, entity: str) -> dict[str, int]:
+        client = self.buffer
+        return {name: client.zcard(f"wb:{name}:{entity}") for name in ("pending", "retry", "lease", "dlq")}
+
+    def expire_leases(self) -> None:
+        """A dead worker's leases end now instead of in a minute."""
+        client = self.buffer
+        for entity in ENTITIES:
+            for member, _ in client.zscan_iter(f"wb:lease:{entity}"):
+                client.zadd(f"wb:lease:{entity}", {member: 1})
+
+    def drained(self, *entities: str) -> bool:
+        return all(sum(self.unsynced(entity).values()) - self.unsynced(entity)["dlq"] == 0 for entity in entities or ENTITIES)
+
+    def wait_drained(self, *entities: str, timeout_s: float = 30) -> None:
+        wait_for(f"the buffer to drain: { {entity: self.unsynced(entity) for entity in ENTITIES} }", lambda: self.drained(*entities), timeout_s)
+
+    def check_invariant(self) -> None:
+        """A record is in exactly one of the four sets, and nothing else is."""
+        client = self.buffer
+        for entity in ENTITIES:
+            sets = [{member.decode() for member in client.zrange(f"wb:{name}:{entity}", 0, -1)} for name in ("pending", "retry", "lease", "dlq")]
+            records = {key.decode().rsplit(":", 1)[1] for key in client.scan_iter(f"write_buffer:{entity}:*")}
+            assert sum(map(len, sets)) == len(set().union(*sets)), entity
+            assert set().union(*sets) == records, entity
+            assert {member.decode() for member in client.hkeys(f"wb:own:{entity}")} == sets[2], entity
+
+    # ---- database ----
+
+    def rows(self, entity: str) -> dict[str, int]:
+        with self.stack.postgres.cursor() as cursor:
+            cursor.execute(f"SELECT id::text, version FROM {TABLES[entity]}")
+            return dict(cursor.fetchall())
+
+    def query(self, text: str) -> list[tuple]:
+        with self.stack.postgres.cursor() as cursor:
+            cursor.execute(text)
+            return cursor.fetchall()
+
+    def clear(self) -> None:
+        self.buffer.flushdb()
+        with self.stack.postgres.cursor() as cursor:
+            cursor.execute("TRUNCATE homework.homework, homework.homework_submissions, homework.dead_letter, worker.runs, homework.outbox CASCADE")
+
+    # ---- routes ----
+
+    def token(self) -> str:
+        """An access token as auth would sign it, and the session behind it."""
+        sid, user, school = str(uuid.uuid4()), str(uuid.uuid4()), str(uuid.uuid4())
+        now = int(time.time())
+
+        def part(value: object) -> str:
+            return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+        claims = {"sub": user, "user_id": user, "email": "root@example.org", "full_name": "Root", "role": "super_admin", "school_id": school, "sid": sid,
+                  "iss": "schools24", "aud": "schools24", "iat": now, "exp": now + 600}
+        signed = part({"alg": "EdDSA", "typ": "at+jwt"}) + "." + part(claims)
+        message = self.stack.folder / "message"
+        message.write_text(signed)
+        signature = subprocess.run(["openssl", "pkeyutl", "-sign", "-rawin", "-inkey", str(self.stack.secrets / "auth_private.pem"), "-in", str(message)],
+                                   capture_output=True, check=True).stdout
+        self.buffer.set(f"session:{sid}", json.dumps({"user_id": user, "school_id": school, "role": "super_admin", "expires_at": now + 600}))
+        return signed + "." + base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
+
+    def call(self, service: Service, method: str, path: str, body: object = None) -> requests.Response:
+        return requests.request(method, f"{service.url}/api/v1{path}", json=body, headers={"Authorization": f"Bearer {self.token()}"}, timeout=60)
+
+
+def free_port() -> int:
+    from harness import free_ports
+
+    return free_ports(1)[0]
+
+
+def metric(service: Service, line: str) -> float:
+    text = requests.get(f"{service.admin_url}/metrics", timeout=10).text
+    for found in text.splitlines():
+        if found.startswith(line + " "):
+            return float(found.rsplit(" ", 1)[1])
+    raise AssertionError(f"no {line} in\n{text}")
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[World]:
+    own = World()
+    try:
+        yield own
+    finally:
+        own.close()
+
+
+@pytest.fixture
+def world(everything: World) -> Iterator[World]:
+    everything.clear()
+    yield everything
+    for service in list(everything.workers):
+        code = everything.end(service)
+        assert code == 0, f"{service.name} ended with {code}"
+    everything.check_invariant()
+
+
+def test_rows_reach_their_tables_and_leave_the_buffer(world: World) -> None:
+    service = world.worker()
+    parents, children = world.put("homework", 250), world.put("submission", 250)
+    world.wait_drained()
+    assert world.rows("homework") == parents
+    assert world.rows("homework_submission") == children
+    title, marks = world.query("SELECT title, max_marks FROM homework.homework WHERE id = '0a000000-0000-0000-0000-000000000007'")[0]
+    assert (title, marks) == ("homework 7 0", 0)
+    assert metric(service, 'schools24_sync_items_total{entity="homework",result="applied"}') == 250
+    assert metric(service, 'schools24_sync_items_total{entity="homework",result="superseded"}') == 0
+    assert metric(service, "schools24_buffer_durability_ok") == 1
+    assert world.buffer.get("wb:durability").decode().split()[0] == "aof"
+    wait_for("the run's row", lambda: world.query("SELECT sum(applied)::int FROM worker.runs WHERE entity = 'homework'") == [(250,)], 10)
+
+
+def test_a_record_is_not_due_before_half_of_the_interval(world: World) -> None:
+    world.worker(interval_s=3600)
+    world.put("homework", 3)
+    urgent = world.put("late", 1)  # a child without its parent: the worker asks for the parent at once
+    world.wait_drained("homework_submission")
+    assert list(world.rows("homework_submission").items()) == list(urgent.items())
+    assert world.unsynced("homework")["pending"] == 2
+
+
+def test_a_newer_version_goes_over_an_older_one_and_never_back(world: World) -> None:
+    world.put("homework", 20, marks=1)
+    newest = world.put("homework", 20, marks=2)
+    world.worker()
+    world.wait_drained()
+    assert world.rows("homework") == newest
+    with world.stack.postgres.cursor() as cursor:  # somebody was faster, with a newer version
+        cursor.execute("UPDATE homework.homework SET version = version + 3600000000, max_marks = 9 WHERE id = '0a000000-0000-0000-0000-000000000003'")
+    world.put("homework", 20, marks=3)
+    world.wait_drained()
+    assert dict(world.query("SELECT max_marks, count(*) FROM homework.homework GROUP BY 1")) == {3: 19, 9: 1}
+    assert metric(world.workers[0], 'schools24_sync_items_total{entity="homework",result="superseded"}') == 1
+
+
+@pytest.mark.parametrize("point", ["claim.after", "flush.before_commit", "flush.after_commit_before_ack", "ack.mid"])
+def test_a_worker_killed_in_a_flush_loses_and_doubles_nothing(world: World, point: str) -> None:
+    parents, children = world.put("homework", 120), world.put("submission", 120)
+    broken = world.worker(failpoints=f"{point}=kill:0.5:1", wait=False)
+    assert world.end(broken, dead=True) == -signal.SIGKILL
+    newer = world.put("homework", 30, marks=5)  # written while the lease stands
+    world.expire_leases()
+    world.worker()
+    world.wait_drained()
+    assert world.rows("homework") == parents | newer
+    assert world.rows("homework_submission") == children
+    assert world.unsynced("homework")["dlq"] == 0
+
+
+def test_a_worker_killed_before_giving_back_loses_nothing(world: World) -> None:
+    world.put("poison", 1)
+    good = world.put("homework", 40)
+    broken = world.worker(failpoints="nack.before=kill:1:1", wait=False)
+    assert world.end(broken, dead=True) == -signal.SIGKILL
+    world.expire_leases()
+    world.worker()
+    world.wait_drained()
+    assert world.rows("homework") == good
+    assert world.unsynced("homework")["dlq"] == 1
+
+
+def test_poison_is_parked_and_the_rest_is_written(world: World) -> None:
+    service = world.worker()
+    good = world.put("homework", 150) | world.put("homework", 150, 1000)
+    bad = world.put("poison", 3, 500)
+    world.wait_drained()
+    assert world.rows("homework") == good
+    assert {member.decode() for member in world.buffer.zrange("wb:dlq:homework", 0, -1)} == set(bad)
+    one = next(iter(bad))
+    assert world.buffer.hget(f"meta:write_buffer:homework:{one}", "err").decode().startswith("23514 ")
+    wait_for("copies of the dead letters", lambda: len(world.query("SELECT id FROM homework.dead_letter")) == 3, 20)
+    entity, error, title = world.query("SELECT entity, error, payload->'row'->>'title' FROM homework.dead_letter LIMIT 1")[0]
+    assert entity == "homework" and error.startswith("23514 ") and len(title) > 200
+
+    listed = world.call(service, "GET", "/sync/dead-letter/homework").json()["dead_letters"]
+    assert {letter["id"] for letter in listed} == set(bad) and listed[0]["version"] == bad[listed[0]["id"]]
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("ALTER TABLE homework.homework DROP CONSTRAINT homework_title_check")
+    try:
+        answer = world.call(service, "POST", "/sync/dead-letter/homework/replay", {"ids": [one], "reason": "the rule is gone"})
+        assert answer.status_code == 200 and answer.json()["replayed"] == 1, answer.text
+        wait_for("the replayed row", lambda: one in world.rows("homework"), 10)
+    finally:
+        with world.stack.postgres.cursor() as cursor:
+            cursor.execute("DELETE FROM homework.homework WHERE length(title) > 200")
+            cursor.execute("ALTER TABLE homework.homework ADD CONSTRAINT homework_title_check CHECK (length(title) BETWEEN 1 AND 200)")
+    rest = [letter for letter in listed if letter["id"] != one]
+    wrong = [{"id": letter["id"], "version": letter["version"] - 1} for letter in rest]
+    answer = world.call(service, "POST", "/sync/dead-letter/homework/discard", {"records": wrong, "reason": "test"})
+    assert answer.json()["discarded"] == 0, answer.text
+    right = [{"id": letter["id"], "version": letter["version"]} for letter in rest]
+    assert world.call(service, "POST", "/sync/dead-letter/homework/discard", {"records": right, "reason": "test"}).json()["discarded"] == 2
+    assert world.unsynced("homework")["dlq"] == 0
+    wait_for("what the operator did", lambda: world.query("SELECT count(*)::int FROM worker.audit_logs WHERE action LIKE 'dead_letter_%'") == [(3,)], 10)
+
+
+def test_a_row_that_was_written_blind_is_parked_where_one_lives(world: World) -> None:
+    world.worker()
+    old = world.put("homework", 1, 5)
+    world.wait_drained()
+    world.put("blind", 2, 5)
+    world.wait_drained()
+    assert set(world.rows("homework")) == set(old) | {"0a000000-0000-0000-0000-000000000006"}
+    assert world.rows("homework")[next(iter(old))] == old[next(iter(old))]
+    assert world.buffer.hget(f"meta:write_buffer:homework:{next(iter(old))}", "err") == b"row exists"
+
+
+def test_a_corrupt_record_is_parked(world: World) -> None:
+    rows = world.put("homework", 3)
+    victim = next(iter(rows))
+    key = f"write_buffer:homework:{victim}"
+    length = world.buffer.strlen(key)
+    world.buffer.setrange(key, length - 3, b"???")
+    world.worker()
+    world.wait_drained()
+    assert set(world.rows("homework")) == set(rows) - {victim}
+    assert world.buffer.hget(f"meta:{key}", "err") == b"corrupt record"
+
+
+def test_an_absent_database_parks_nothing_and_its_return_is_noticed(world: World) -> None:
+    service = world.worker()
+    rows = world.put("homework", 50)
+    world.wait_drained()
+    world.stack.postgres.stop()
+    try:
+        rows |= world.put("homework", 150, 100)
+        wait_for("the breaker", lambda: metric(service, "schools24_sync_breaker_open") == 1, 30)
+        unsynced = world.unsynced("homework")
+        assert unsynced["dlq"] == 0 and sum(unsynced.values()) == 150
+    finally:
+        world.stack.postgres.start()
+    world.wait_drained(timeout_s=40)
+    assert world.rows("homework") == rows
+    assert world.unsynced("homework")["dlq"] == 0
+    assert world.buffer.hlen("wb:own:homework") == 0
+
+
+def test_two_workers_share_the_work_and_double_nothing(world: World) -> None:
+    parents, children = world.put("homework", 600), world.put("submission", 600)
+    services = [world.worker(wait=False, BATCH_PROCESSOR_BATCH_SIZE="20"), world.worker(wait=False, BATCH_PROCESSOR_BATCH_SIZE="20")]
+    world.wait_drained(timeout_s=60)
+    assert world.rows("homework") == parents and world.rows("homework_submission") == children
+    for service in services:
+        wait_for(service.name, service.is_ready, 20)
+    applied = [metric(service, 'schools24_sync_items_total{entity="homework",result="applied"}') for service in services]
+    same = [metric(service, 'schools24_sync_items_total{entity="homework",result="same"}') for service in services]
+    assert sum(applied) == 600 and sum(same) == 0, (applied, same)
+
+
+def test_children_that_come_before_their_parents_converge(world: World) -> None:
+    world.worker()
+    children = world.put("late", 60)
+    wait_for("children that wait", lambda: world.unsynced("homework_submission")["retry"] > 0, 20)
+    parents = world.put("homework", 60)
+    world.wait_drained(timeout_s=60)
+    assert world.rows("homework") == parents and world.rows("homework_submission") == children
+    assert world.unsynced("homework_submission")["dlq"] == 0
+
+
+def test_flush_answers_when_the_backlog_is_drained(world: World) -> None:
+    service = world.worker(interval_s=3600)
+    rows = world.put("homework", 300)
+    answer = world.call(service, "POST", "/sync/flush", {"entity": "homework"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["drained"] is True and answer.json()["remaining"] == 0
+    assert world.rows("homework") == rows
+    assert world.call(service, "POST", "/sync/flush", {"entity": "nothing"}).status_code == 422
+    assert requests.post(f"{service.url}/api/v1/sync/flush", timeout=10).status_code == 401
+
+    assert world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"}).status_code == 200
+    world.put("homework", 5, 1000)
+    answer = world.call(service, "POST", "/sync/flush").json()
+    assert answer["drained"] is False and answer["remaining"] == 5, answer
+    status = {entity["entity"]: entity for entity in world.call(service, "GET", "/sync/status").json()["entities"]}
+    assert status["homework"]["pending"] == 5 and status["homework"]["paused"] is True
+    assert world.call(service, "POST", "/sync/resume", {"entity": "homework", "reason": "test"}).status_code == 200
+    assert world.call(service, "POST", "/sync/flush").json()["drained"] is True
+    assert len(world.rows("homework")) == 305
+    wait_for("runs", lambda: len(world.call(service, "GET", "/sync/runs").json()["runs"]) > 0, 10)
+
+
+def test_sigterm_finishes_what_runs_and_leaves_no_lease(world: World) -> None:
+    rows = world.put("homework", 400)
+    service = world.worker(failpoints="flush.before_commit=sleep(300)", wait=False, BATCH_PROCESSOR_BATCH_SIZE="50")
+    wait_for("a batch in flight", lambda: world.unsynced("homework")["lease"] > 0, 20)
+    assert world.end(service) == 0
+    unsynced = world.unsynced("homework")
+    assert unsynced["lease"] == 0 and unsynced["dlq"] == 0
+    assert len(world.rows("homework")) + sum(unsynced.values()) == 400
+    assert all(rows[row] == version for row, version in world.rows("homework").items())
+    world.worker()
+    world.wait_drained()
+    assert world.rows("homework") == rows
+
+
+def test_events_of_an_outbox_reach_the_stream_once_they_are_committed(world: World) -> None:
+    world.worker()
+    heard = world.buffer.pubsub()
+    heard.subscribe("homework:assigned")
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("""INSERT INTO homework.outbox (id, school_id, domain, channel, envelope)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'homework', 'homework:assigned', jsonb_build_object('n', n) FROM generate_series(1, 150) n""")
+    wait_for("the stream", lambda: world.buffer.xlen("events:homework") == 150, 20)
+    _, fields = world.buffer.xrange("events:homework", count=1)[0]
+    assert json.loads(fields[b"e"]) == {"n": 1} and int(fields[b"v"]) > 0
+    wait_for("the marks", lambda: world.query("SELECT count(*)::int FROM homework.outbox WHERE sent_at IS NULL") == [(0,)], 10)
+    messages = [heard.get_message(timeout=1) for _ in range(3)]
+    assert any(message and message["type"] == "message" for message in messages)
