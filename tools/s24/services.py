@@ -67,7 +67,7 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
         channels = [f"&{other}:*" for other in NAMES] + ["&hint:*", "&directory:*", "&session:*", "&user:*"]
         lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+info"))
     # The worker drains every entity, relays outboxes, verifies the durability settings, and samples keys to prove the invariant.
-    lines.append(user("worker", passwords["worker"], "~write_buffer:*", "~meta:write_buffer:*", "~wb:*", "~events:*", "%R~session:*", "~idem:worker:*", "&*",
+    lines.append(user("worker", passwords["worker"], "~write_buffer:*", "~meta:write_buffer:*", "~wb:*", "~events:*", "%R~session:*", "~idem:worker:*", "~rate:worker:*", "&*",
                       CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+config|get", "+info", "+scan", "+memory|usage"))
     return "\n".join(lines) + "\n"
 
