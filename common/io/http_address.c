@@ -13,10 +13,46 @@
 
 enum { KNOWN_US = 30 * 1000000 };
 
+struct http_resolver {
+	struct loop *loop;
+	pthread_mutex_t lock;
+	unsigned refs; /* the client's and one for each thread */
+	bool closed;
+};
+
+struct http_resolver *http_resolver_new(struct loop *loop)
+{
+	struct http_resolver *r = mem_zalloc(sizeof(*r));
+
+	r->loop = loop;
+	r->refs = 1;
+	pthread_mutex_init(&r->lock, NULL);
+	return r;
+}
+
+/* With the lock held, which it releases. */
+static void resolver_unref(struct http_resolver *r)
+{
+	bool last = --r->refs == 0;
+
+	pthread_mutex_unlock(&r->lock);
+	if (!last)
+		return;
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+void http_resolver_close(struct http_resolver *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->closed = true;
+	resolver_unref(r);
+}
+
 /* Belongs to the fiber and to the thread, as operations do: a fiber that gives up leaves it to the thread's end. */
 struct lookup {
 	struct op op;
-	struct loop *loop;
+	struct http_resolver *resolver;
 	char host[256], port[8];
 	struct sockaddr_storage to;
 	socklen_t to_n;
@@ -94,14 +130,21 @@ static void lookup_over(void *ctx)
 static void *lookup_thread(void *arg)
 {
 	struct lookup *l = arg;
+	struct http_resolver *r = l->resolver;
 
 	if (!resolve(l->host, l->port, AI_NUMERICSERV | AI_ADDRCONFIG, &l->to, &l->to_n))
 		l->to_n = 0;
-	loop_post(l->loop, lookup_over, l);
+	pthread_mutex_lock(&r->lock);
+	/* Inside the lock: whoever closes the resolver may free the loop next. */
+	if (!r->closed)
+		loop_post(r->loop, lookup_over, l);
+	else
+		op_unref(&l->op);
+	resolver_unref(r);
 	return NULL;
 }
 
-static SUSPENDS enum err look_up(struct http_address *a, struct loop *loop, struct deadline d)
+static SUSPENDS enum err look_up(struct http_address *a, struct http_resolver *r, struct deadline d)
 {
 	struct lookup *l = mem_zalloc(sizeof(*l));
 	pthread_attr_t attr;
@@ -110,12 +153,15 @@ static SUSPENDS enum err look_up(struct http_address *a, struct loop *loop, stru
 	int failed;
 
 	op_init(&l->op, "dns", lookup_free);
-	l->loop = loop;
+	l->resolver = r;
 	memcpy(l->host, a->host, sizeof(l->host));
 	memcpy(l->port, a->port, sizeof(l->port));
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_mutex_lock(&r->lock);
 	failed = pthread_create(&thread, &attr, lookup_thread, l);
+	r->refs += failed ? 0 : 1;
+	pthread_mutex_unlock(&r->lock);
 	pthread_attr_destroy(&attr);
 	if (failed)
 		op_complete(&l->op, ERR_OVERLOAD);
@@ -123,24 +169,24 @@ static SUSPENDS enum err look_up(struct http_address *a, struct loop *loop, stru
 	if (e == OK) {
 		a->to = l->to;
 		a->to_n = l->to_n;
-		a->until_us = loop_mono_us(loop) + KNOWN_US;
+		a->until_us = loop_mono_us(r->loop) + KNOWN_US;
 	}
 	op_unref(&l->op);
 	return e;
 }
 
-enum err http_address_fresh(struct http_address *a, struct loop *loop, struct deadline d)
+enum err http_address_fresh(struct http_address *a, struct http_resolver *r, struct deadline d)
 {
 	enum err e;
 
-	if (a->numeric || (a->to_n > 0 && loop_mono_us(loop) < a->until_us))
+	if (a->numeric || (a->to_n > 0 && loop_mono_us(r->loop) < a->until_us))
 		return OK;
 	if (a->looking) {
 		e = waitq_wait(&a->lookers, d);
 		return e != OK || a->to_n > 0 ? e : ERR_PEER;
 	}
 	a->looking = true;
-	e = look_up(a, loop, d);
+	e = look_up(a, r, d);
 	a->looking = false;
 	/* Who waited gets this answer; after this fiber's own timeout they ask again with their next call. */
 	waitq_wake(&a->lookers, SIZE_MAX, e == OK ? OK : ERR_PEER);

@@ -55,6 +55,7 @@ struct peer {
 
 struct http_client {
 	struct loop *loop;
+	struct http_resolver *resolver;
 	const char *name;
 	size_t most, n_peers;
 	struct peer *peers;
@@ -127,7 +128,7 @@ static SUSPENDS enum err link_open(struct http_client *c, struct peer *p, struct
 	struct link *l;
 	enum err e;
 
-	e = http_address_fresh(&p->address, c->loop, d);
+	e = http_address_fresh(&p->address, c->resolver, d);
 	if (e != OK)
 		return e;
 	fd = socket(p->address.to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -500,6 +501,7 @@ struct http_client *http_client_new(struct loop *loop, const char *name, size_t 
 	struct http_client *c = mem_zalloc(sizeof(*c));
 
 	c->loop = loop;
+	c->resolver = http_resolver_new(loop);
 	c->name = name;
 	c->most = most_per_peer > 0 ? most_per_peer : 1;
 	return c;
@@ -522,6 +524,8 @@ struct http_client *http_client_free(struct http_client *c)
 		free(p->base);
 		free(p);
 	}
+	if (c)
+		http_resolver_close(c->resolver);
 	free(c);
 	return NULL;
 }

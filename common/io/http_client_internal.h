@@ -20,9 +20,14 @@ struct http_address {
 	struct waitq lookers;
 };
 
+/* Where the threads meet the loop; outlives its client until the last of them has ended. */
+struct http_resolver;
+struct http_resolver *http_resolver_new(struct loop *loop);
+void http_resolver_close(struct http_resolver *r); /* threads that still ask end without a word to the loop */
+
 bool http_address_parse(struct http_address *a, const char *base);
 void http_address_done(struct http_address *a);
 /* OK: `to` is usable. ERR_PEER: no such name. */
-SUSPENDS MUST_CHECK enum err http_address_fresh(struct http_address *a, struct loop *loop, struct deadline d);
+SUSPENDS MUST_CHECK enum err http_address_fresh(struct http_address *a, struct http_resolver *r, struct deadline d);
 
 #endif
