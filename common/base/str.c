@@ -207,26 +207,31 @@ static uint64_t rotl(uint64_t v, unsigned by)
 	return v << by | v >> (64 - by);
 }
 
-static void sip_round(uint64_t v[4])
+struct sip {
+	uint64_t a, b, c, d;
+};
+
+/* Inlined by force, so that the state stays in registers: that is a third of a hash's time. */
+static inline __attribute__((always_inline)) void sip_round(struct sip *v)
 {
-	v[0] += v[1];
-	v[1] = rotl(v[1], 13) ^ v[0];
-	v[0] = rotl(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotl(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotl(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotl(v[1], 17) ^ v[2];
-	v[2] = rotl(v[2], 32);
+	v->a += v->b;
+	v->b = rotl(v->b, 13) ^ v->a;
+	v->a = rotl(v->a, 32);
+	v->c += v->d;
+	v->d = rotl(v->d, 16) ^ v->c;
+	v->a += v->d;
+	v->d = rotl(v->d, 21) ^ v->a;
+	v->c += v->b;
+	v->b = rotl(v->b, 17) ^ v->c;
+	v->c = rotl(v->c, 32);
 }
 
 /* SipHash-1-3, so that a client who chooses keys cannot choose collisions as long as the seed is random. */
 uint64_t str_hash(struct str s, uint64_t seed)
 {
 	uint64_t k1 = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
-	uint64_t v[4] = {seed ^ UINT64_C(0x736F6D6570736575), k1 ^ UINT64_C(0x646F72616E646F6D),
-			 seed ^ UINT64_C(0x6C7967656E657261), k1 ^ UINT64_C(0x7465646279746573)};
+	struct sip v = {seed ^ UINT64_C(0x736F6D6570736575), k1 ^ UINT64_C(0x646F72616E646F6D),
+			seed ^ UINT64_C(0x6C7967656E657261), k1 ^ UINT64_C(0x7465646279746573)};
 	uint64_t last = (uint64_t)s.n << 56;
 	size_t i = 0;
 
@@ -234,19 +239,20 @@ uint64_t str_hash(struct str s, uint64_t seed)
 		uint64_t w;
 
 		memcpy(&w, s.p + i, 8);
-		v[3] ^= w;
-		sip_round(v);
-		v[0] ^= w;
+		v.d ^= w;
+		sip_round(&v);
+		v.a ^= w;
 	}
 	for (unsigned shift = 0; i < s.n; i++, shift += 8)
 		last |= (uint64_t)(unsigned char)s.p[i] << shift;
-	v[3] ^= last;
-	sip_round(v);
-	v[0] ^= last;
-	v[2] ^= 0xFF;
-	for (int round = 0; round < 3; round++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	v.d ^= last;
+	sip_round(&v);
+	v.a ^= last;
+	v.c ^= 0xFF;
+	sip_round(&v);
+	sip_round(&v);
+	sip_round(&v);
+	return v.a ^ v.b ^ v.c ^ v.d;
 }
 
 bool str_eq_secret(struct str a, struct str b)

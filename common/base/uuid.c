@@ -3,6 +3,7 @@
 #include "base/uuid.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -147,6 +148,40 @@ void random_bytes(void *to, size_t n)
 	}
 }
 
+/* ---- random tails: fetched together, because a system call for each costs more than the rest of an id ---- */
+
+static struct {
+	atomic_flag busy;
+	bool known_to_fork;
+	size_t left;
+	uint8_t bytes[256];
+} spare = {.busy = ATOMIC_FLAG_INIT};
+
+/* A forked child must not draw what its parent draws. */
+static void spare_forget(void)
+{
+	spare.left = 0;
+	atomic_flag_clear(&spare.busy);
+}
+
+static void random_tail(uint8_t to[8])
+{
+	if (atomic_flag_test_and_set_explicit(&spare.busy, memory_order_acquire)) {
+		random_bytes(to, 8); /* another thread is at it: asking the kernel is faster than waiting */
+		return;
+	}
+	if (!spare.known_to_fork)
+		spare.known_to_fork = pthread_atfork(NULL, NULL, spare_forget) == 0;
+	if (spare.left == 0) {
+		random_bytes(spare.bytes, sizeof(spare.bytes));
+		spare.left = sizeof(spare.bytes);
+	}
+	spare.left -= 8;
+	memcpy(to, spare.bytes + spare.left, 8);
+	memset(spare.bytes + spare.left, 0, 8);
+	atomic_flag_clear_explicit(&spare.busy, memory_order_release);
+}
+
 /* RFC 9562 section 6.2, method 3: the 12 bits behind the milliseconds carry their fraction, and no value is given twice: 60 bits of
  * time that only grow. When the clock stands still or goes back the counter goes on by one and borrows from the time to come. */
 struct uuid uuid_v7(int64_t now_us)
@@ -166,49 +201,36 @@ struct uuid uuid_v7(int64_t now_us)
 		id.b[i] = (uint8_t)(next >> (52 - i * 8));
 	id.b[6] = (uint8_t)(0x70 | (next >> 8 & 0x0F));
 	id.b[7] = (uint8_t)next;
-	random_bytes(id.b + 8, 8);
+	random_tail(id.b + 8);
 	id.b[8] = (uint8_t)((id.b[8] & 0x3F) | 0x80);
 	return id;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
+/* ---- text ---- */
 
-/* Is a hyphen at this place of the text? */
-static bool is_hyphen_at(size_t at)
-{
-	return at == 8 || at == 13 || at == 18 || at == 23;
-}
+/* Where the two digits of each byte stand. */
+static const uint8_t text_at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+
+/* Value of a hexadecimal digit plus one; 0: no digit. */
+static const uint8_t digit_plus_one[256] = {
+	['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 bool uuid_parse(struct str s, struct uuid *ret)
 {
+	const unsigned char *p = (const unsigned char *)s.p;
 	struct uuid id;
-	size_t n = 0;
 
-	if (s.n != UUID_TEXT)
+	if (s.n != UUID_TEXT || p[8] != '-' || p[13] != '-' || p[18] != '-' || p[23] != '-')
 		return false;
-	for (size_t at = 0; at < UUID_TEXT;) {
-		int high, low;
+	for (size_t i = 0; i < 16; i++) {
+		unsigned high = digit_plus_one[p[text_at[i]]], low = digit_plus_one[p[text_at[i] + 1]];
 
-		if (is_hyphen_at(at)) {
-			if (s.p[at++] != '-')
-				return false;
-			continue;
-		}
-		high = hex_digit(s.p[at]);
-		low = hex_digit(s.p[at + 1]);
-		if (high < 0 || low < 0)
+		if (high == 0 || low == 0)
 			return false;
-		id.b[n++] = (uint8_t)(high << 4 | low);
-		at += 2;
+		id.b[i] = (uint8_t)((high - 1) << 4 | (low - 1));
 	}
 	*ret = id;
 	return true;
@@ -217,13 +239,11 @@ bool uuid_parse(struct str s, struct uuid *ret)
 void uuid_text(struct uuid id, char to[UUID_TEXT + 1])
 {
 	static const char hex[] = "0123456789abcdef";
-	size_t at = 0;
 
+	to[8] = to[13] = to[18] = to[23] = '-';
 	for (size_t i = 0; i < 16; i++) {
-		if (is_hyphen_at(at))
-			to[at++] = '-';
-		to[at++] = hex[id.b[i] >> 4];
-		to[at++] = hex[id.b[i] & 15];
+		to[text_at[i]] = hex[id.b[i] >> 4];
+		to[text_at[i] + 1] = hex[id.b[i] & 15];
 	}
-	to[at] = '\0';
+	to[UUID_TEXT] = '\0';
 }

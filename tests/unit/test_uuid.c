@@ -4,6 +4,8 @@
 
 #include <openssl/sha.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "base/timefmt.h"
@@ -133,6 +135,28 @@ static void *make_many(void *to)
 	return NULL;
 }
 
+static void a_forked_child_draws_other_random_bytes(void **state)
+{
+	struct uuid mine = uuid_v7(clock_real_us()), his; /* by then there are spare bytes to inherit */
+	int ends[2], status = -1;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	if (pid == 0) {
+		his = uuid_v7(clock_real_us());
+		_exit(write(ends[1], &his, sizeof(his)) == sizeof(his) ? 0 : 1);
+	}
+	mine = uuid_v7(clock_real_us());
+	assert_int_equal(read(ends[0], &his, sizeof(his)), sizeof(his));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_memory_not_equal(mine.b + 8, his.b + 8, 8);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static int by_bytes(const void *a, const void *b)
 {
 	return memcmp(a, b, 8); /* the random tail would hide a counter given twice */
@@ -226,6 +250,7 @@ int main(void)
 		cmocka_unit_test(version_7_is_ordered_inside_a_millisecond),
 		cmocka_unit_test(version_7_stays_ordered_when_the_clock_goes_back),
 		cmocka_unit_test(threads_never_get_the_same_counter),
+		cmocka_unit_test(a_forked_child_draws_other_random_bytes),
 		cmocka_unit_test(version_5_has_the_rfc_vectors),
 		cmocka_unit_test(version_5_is_sha1_at_every_length),
 		cmocka_unit_test(a_natural_id_joins_its_parts_by_unit_separators),
