@@ -71,6 +71,8 @@ const struct event_row *envelope_next(const struct service *s, const struct enti
 		fields = field_mask(e, event->fields, ARRAY_LEN(event->fields));
 		if (on == ON_UPDATE && fields != 0 && (row_changes(e->schema, old, row) & fields) == 0)
 			continue;
+		if (on == ON_CREATE && fields != 0 && (((const struct fields *)row)->set & fields) == 0)
+			continue; /* made without them: a mark before anything was handed in */
 		(*from)++;
 		return event;
 	}

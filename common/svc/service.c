@@ -2,6 +2,7 @@
 /* The command line of every daemon, and its exit codes: 0 done, 1 failed, 2 wrong configuration, tables or options. */
 #include "svc/service.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -100,11 +101,18 @@ static int read_words(int argc, char **argv, const struct service *service, stru
 static int serve(struct daemon *d)
 {
 	int code = EXIT_FAILED;
+	sigset_t ends;
 
 	if (daemon_open(d) == OK) {
 		daemon_run(d);
 		code = EXIT_OK;
 	}
+	/* A second SIGTERM (the orchestrator's and the operator's) must not end with its default what ends well by itself. */
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
 	daemon_close(d);
 	return code;
 }

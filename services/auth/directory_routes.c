@@ -137,9 +137,11 @@ SUSPENDS static void announce_fiber(void *arg)
 {
 	struct announcement *a = arg;
 	struct arena *arena = a->arena;
+	enum err e = ERR_CACHE;
 
-	while (sleep_ms(daemon_loop(a->daemon), 500, (struct deadline){INT64_MAX}) == OK && announce(a, 1000) != OK)
-		; /* the daemon's end is the other way out: then the entry is right again when its hour is over */
+	/* Until it is done, or the daemon ends and has no state any more: then the entry is right again when its hour is over. */
+	while (e != OK && daemon_state(a->daemon) && sleep_ms(daemon_loop(a->daemon), 500, (struct deadline){INT64_MAX}) == OK)
+		e = announce(a, 1000);
 	arena_free(arena);
 }
 

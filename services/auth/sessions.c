@@ -194,8 +194,8 @@ SUSPENDS static void drop_fiber(void *arg)
 	struct arena *arena = drop->arena;
 	enum err e = ERR_BUFFER;
 
-	/* Until it is done, or the daemon ends: then the keys end with their sessions. */
-	while (e != OK && sleep_ms(loop, 500, (struct deadline){INT64_MAX}) == OK) {
+	/* Until it is done, or the daemon ends and has no state any more: then the keys end with their sessions. */
+	while (e != OK && daemon_state(drop->daemon) && sleep_ms(loop, 500, (struct deadline){INT64_MAX}) == OK) {
 		struct arena *scratch = arena_new();
 
 		e = mark_ended(drop->daemon, scratch, deadline_in(loop, 1000), drop->sids, drop->n);

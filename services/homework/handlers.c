@@ -195,6 +195,8 @@ SUSPENDS static enum err send_attachment(struct req *req, bool inline_view)
 	struct buf key = buf_in(req->arena);
 	struct attachment file;
 
+	if (req->who.role != ROLE_TEACHER && !homework_is_visible(hw, req->now_us))
+		return ERR_NOT_FOUND;
 	while (json_next(&rest, &one)) {
 		if (json_decode(&attachment_schema, one, req->arena, &file, &problems) != OK)
 			return ERR_CORRUPT;
@@ -279,7 +281,7 @@ enum err homework_of_student_get(struct req *req)
 	struct buf text = buf_in(req->arena);
 	enum err e;
 
-	if (hw->status == HOMEWORK_DRAFT || (FIELD_HAS(hw, homework, publish_at) && hw->publish_at > req->now_us))
+	if (!homework_is_visible(hw, req->now_us))
 		return ERR_NOT_FOUND;
 	e = entity_get_child(req, &submission_entity, entity_natural_id(&submission_entity, hw->row.school_id, &key),
 			     &homework_entity, hw, &sub);

@@ -131,6 +131,7 @@ extern const struct event_row homework_events[];
 /* ---- rules of the noun, free of I/O (rules.c) ---- */
 /* Is it late, or closed, for a homework handed in at an instant? Days end in the school's zone. */
 bool homework_is_late(const struct homework *hw, struct str time_zone, int64_t at_us);
+bool homework_is_visible(const struct homework *hw, int64_t at_us); /* to students and their parents */
 bool homework_is_open(const struct homework *hw, struct str time_zone, int64_t at_us);
 bool homework_is_for(const struct homework *hw, struct uuid student_id);
 /* The history with the present version of the submission added to it. False: VERSIONS_MAX are there. */

@@ -18,11 +18,14 @@ bool homework_is_late(const struct homework *hw, struct str time_zone, int64_t a
 	return day_is_over(time_zone, hw->due_date, at_us);
 }
 
+bool homework_is_visible(const struct homework *hw, int64_t at_us)
+{
+	return hw->status != HOMEWORK_DRAFT && !(FIELD_HAS(hw, homework, publish_at) && at_us < hw->publish_at);
+}
+
 bool homework_is_open(const struct homework *hw, struct str time_zone, int64_t at_us)
 {
-	if (hw->status != HOMEWORK_ACTIVE)
-		return false;
-	if (FIELD_HAS(hw, homework, publish_at) && at_us < hw->publish_at)
+	if (hw->status != HOMEWORK_ACTIVE || !homework_is_visible(hw, at_us))
 		return false;
 	return !FIELD_HAS(hw, homework, close_date) || !day_is_over(time_zone, hw->close_date, at_us);
 }

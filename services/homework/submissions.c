@@ -79,7 +79,7 @@ SUSPENDS static enum err submit_once(struct req *req, void *arg)
 enum err homework_submit(struct req *req)
 {
 	struct dir_school school;
-	enum err e = directory_school(req, &school);
+	enum err e = homework_is_visible(req->object, req->now_us) ? directory_school(req, &school) : ERR_NOT_FOUND;
 
 	if (e != OK)
 		return e;
