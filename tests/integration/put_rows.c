@@ -104,7 +104,7 @@ static enum err put(struct arena *arena, const struct buffer_io *io, const char 
 	const struct entity *e = child ? &submission_entity : &homework_entity;
 	const void *row = child ? (const void *)submission_row(arena, i, marks)
 				: homework_row(arena, i, marks, strcmp(kind, "poison") == 0);
-	struct put_options o = {.expect = BUFFER_ANY,
+	struct put_options o = {.expect = strcmp(kind, "blind") == 0 ? 0 : BUFFER_ANY,
 				.codec = CODEC_SNAPPY,
 				.urgent = strcmp(kind, "late") == 0,
 				.blind = strcmp(kind, "blind") == 0};
