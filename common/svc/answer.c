@@ -185,15 +185,20 @@ static void put_sync(struct req *req)
 	if (req->sync == SYNC_NONE || out->n < 2 || out->p[out->n - 1] != '}')
 		return;
 	out->n--;
-	buf_printf(out, "%s\"sync\":{\"state\":\"%s\",\"version\":%lld,\"durability\":\"%s\"", out->n > 1 ? "," : "",
-		   sync_names[req->sync], (long long)(req->version > 0 ? req->version : 0), durability_of(req));
+	buf_puts(out, out->n > 1 ? STR(",\"sync\":{\"state\":\"") : STR("\"sync\":{\"state\":\""));
+	buf_puts(out, str_of(sync_names[req->sync]));
+	buf_puts(out, STR("\",\"version\":"));
+	buf_put_i64(out, req->version > 0 ? req->version : 0);
+	buf_puts(out, STR(",\"durability\":\""));
+	buf_puts(out, str_of(durability_of(req)));
 	if (req->due_us != 0) {
 		char due[TIME_TEXT + 1];
 
 		time_text(req->due_us, due);
-		buf_printf(out, ",\"due\":\"%s\"", due);
+		buf_puts(out, STR("\",\"due\":\""));
+		buf_puts(out, str_of(due));
 	}
-	buf_puts(out, STR("}}"));
+	buf_puts(out, STR("\"}}"));
 }
 
 /* ---- validators and caching ----------------------------------------------------------------------------------------------------------- */

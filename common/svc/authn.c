@@ -152,13 +152,14 @@ static bool bearer(const struct req *req, struct str *ret)
 	return ret->n != 0 && ret->n <= TOKEN_MAX;
 }
 
-/* The payload, verified now or before. */
-static enum err verified(struct req *req, const char *type, struct str token, struct str *ret_payload)
+/* The payload, verified now or before; the latter are remembered already. */
+static enum err verified(struct req *req, const char *type, struct str token, struct str *ret_payload, bool *ret_known)
 {
 	struct authn *a = req->daemon->authn;
 	struct str remembered;
 
-	if (lru_get(a->tokens, token, req->now_us, &remembered)) {
+	*ret_known = lru_get(a->tokens, token, req->now_us, &remembered);
+	if (*ret_known) {
 		*ret_payload = arena_str(req->arena, remembered);
 		return OK;
 	}
@@ -177,8 +178,8 @@ static enum err check_service(struct req *req, struct str token)
 	struct service_token claims;
 	struct str payload;
 	const struct str *aud;
-	bool for_me = false;
-	enum err e = verified(req, SERVICE_TOKEN_TYPE, token, &payload);
+	bool for_me = false, known;
+	enum err e = verified(req, SERVICE_TOKEN_TYPE, token, &payload, &known);
 
 	if (e == OK)
 		e = json_decode(&service_token_schema, payload, req->arena, &claims, &problems);
@@ -189,7 +190,8 @@ static enum err check_service(struct req *req, struct str token)
 		for_me |= str_is(aud[i], s->name);
 	if (!for_me)
 		return refuse(req, "the service token is not for this service");
-	lru_put(((struct authn *)req->daemon->authn)->tokens, token, payload, claims.exp * US_PER_S);
+	if (!known)
+		lru_put(((struct authn *)req->daemon->authn)->tokens, token, payload, claims.exp * US_PER_S);
 	req->who.role = ROLE_SERVICE;
 	req->who.service = claims.sub;
 	/* The peer has checked its caller; what it says of him is as good as its token. */
@@ -264,7 +266,8 @@ SUSPENDS static enum err check_person(struct req *req, struct str bearer_token)
 	struct session s;
 	struct str payload, json;
 	enum role role;
-	enum err e = verified(req, TOKEN_TYPE, bearer_token, &payload);
+	bool known;
+	enum err e = verified(req, TOKEN_TYPE, bearer_token, &payload, &known);
 
 	if (e == OK)
 		e = json_decode(&token_schema, payload, req->arena, &t, &problems);
@@ -272,7 +275,8 @@ SUSPENDS static enum err check_person(struct req *req, struct str bearer_token)
 		return refuse(req, "the access token is not valid");
 	if (t.exp * US_PER_S <= req->now_us)
 		return refuse(req, "the access token has expired");
-	lru_put(((struct authn *)req->daemon->authn)->tokens, bearer_token, payload, t.exp * US_PER_S);
+	if (!known)
+		lru_put(((struct authn *)req->daemon->authn)->tokens, bearer_token, payload, t.exp * US_PER_S);
 	e = find_session(req, t.sid, &json);
 	if (e == ERR_UNAUTHENTICATED)
 		return refuse(req, "the session has ended");

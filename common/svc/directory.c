@@ -27,11 +27,15 @@ SCHEMA_TABLE(dir_ids, DIR_IDS_FIELDS);
 
 char *directory_key(struct arena *arena, struct uuid school, const char *kind, struct uuid id)
 {
-	char of[UUID_TEXT + 1], text[UUID_TEXT + 1];
+	struct buf b = buf_in(arena);
 
-	uuid_text(school, of);
-	uuid_text(id, text);
-	return arena_printf(arena, "directory:%s:%s:%s", of, kind, text);
+	buf_puts(&b, STR("directory:"));
+	buf_put_uuid(&b, school);
+	buf_putc(&b, ':');
+	buf_puts(&b, str_of(kind));
+	buf_putc(&b, ':');
+	buf_put_uuid(&b, id);
+	return buf_cstr(&b);
 }
 
 /* ---- changes ---- */
