@@ -1,0 +1,731 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The flush protocol over fake calls: every failure at every step, and what becomes of the records. */
+#include "unit/unit.h"
+
+#include "base/timefmt.h"
+#include "base/uuid.h"
+#include "flush.h"
+#include "verdict.h"
+
+#define NOTE_FIELDS(F, T) F(T, TEXT, text) F(T, UUID, parent_id)
+ROW_STRUCT(note, NOTE_FIELDS);
+ROW_TABLE(note, NOTE_FIELDS, 1);
+
+static const struct entity parent = {
+	.name = "parent", .table = "s.parents", .schema = &note_schema, .write = BUFFERED, .level = 1};
+static const struct entity note = {.name = "note", .table = "s.notes", .schema = &note_schema, .write = BUFFERED, .level = 2};
+static const struct entity entry = {.name = "entry", .table = "s.entries", .schema = &note_schema, .write = APPEND, .level = 2};
+static const struct entity *const parents[] = {&parent, NULL};
+
+#define MOST 100
+enum place { NOWHERE, LEASED, ACKED, BACK, COUNTED, DEAD };
+
+static struct world {
+	struct arena *arena, *turn_arena;
+	struct flush_target target;
+	/* the buffer */
+	size_t n;
+	struct uuid ids[MOST];
+	int64_t versions[MOST], attempts[MOST], acked_as[MOST], backoff_ms[MOST];
+	struct str values[MOST];
+	enum place place[MOST];
+	char errors[MOST][96];
+	bool parent_waits, parent_dead, urged, redis_away;
+	unsigned acks, nacks;
+	/* the database: rows, and what the transaction will make of them */
+	size_t n_rows, n_copied;
+	struct row_state rows[MOST], before[MOST];
+	size_t n_before;
+	const struct row *copied[MOST];
+	bool poison[MOST], orphan[MOST];
+	const char *fail_at; /* "begin", "copy", "flush", "versions", "commit" */
+	unsigned fail_times, begins, resets, lost_commits;
+	enum err fail_err;
+	struct pg_fail fail;
+	char fail_state[6];
+	/* the clock */
+	int64_t now_us, paused_ms;
+	unsigned pauses, stop_after;
+} w;
+
+static struct uuid id_of(size_t i, uint8_t kind)
+{
+	struct uuid id = {{kind, 1}};
+
+	id.b[15] = (uint8_t)i;
+	return id;
+}
+
+static const struct uuid school = {{7}}, other_school = {{8}};
+
+static struct str record_of(size_t i, int64_t version, unsigned flags)
+{
+	struct note *row = arena_zalloc(w.arena, sizeof(*row));
+	struct buf packed = buf_in(w.arena), b = buf_in(w.arena);
+	int64_t first = 1000;
+	uint32_t size;
+
+	row->row.created_at = row->row.updated_at = 1;
+	FIELD_PUT(row, note, text, STR("text"));
+	FIELD_PUT(row, note, parent_id, id_of(i, 0xab));
+	row_pack(&note_schema, row, &packed);
+	size = (uint32_t)packed.n;
+	buf_putc(&b, 2);
+	buf_putc(&b, (char)flags);
+	buf_put(&b, &version, 8);
+	buf_put(&b, &first, 8);
+	buf_put(&b, &size, 4);
+	buf_put(&b, "\0\0\0\0\0\0\0\0", 8);
+	buf_put(&b, school.b, 16);
+	buf_put(&b, "\0\0\0", 3);
+	codec_seal(CODEC_RAW, 1, buf_str(&packed), &b);
+	return buf_str(&b);
+}
+
+static size_t add(int64_t version, unsigned flags)
+{
+	size_t i = w.n++;
+
+	w.ids[i] = id_of(i, 0x11);
+	w.versions[i] = version;
+	w.values[i] = record_of(i, version, flags);
+	return i;
+}
+
+static size_t index_of(struct str text)
+{
+	struct uuid id;
+
+	assert_true(uuid_parse(text, &id));
+	for (size_t i = 0; i < w.n; i++)
+		if (uuid_eq(w.ids[i], id))
+			return i;
+	fail_msg("an id that nobody has");
+	return 0;
+}
+
+/* ---- Redis ---- */
+
+static struct redis_reply integer(int64_t i)
+{
+	return (struct redis_reply){.type = REDIS_INTEGER, .i = i};
+}
+
+static struct redis_reply text_reply(struct arena *arena, struct uuid id)
+{
+	char *p = arena_alloc(arena, UUID_TEXT + 1);
+
+	uuid_text(id, p);
+	return (struct redis_reply){.type = REDIS_STRING, .s = {p, UUID_TEXT}};
+}
+
+static void claim(struct arena *arena, struct redis_reply *ret)
+{
+	struct redis_reply *v = arena_array(arena, 2 + 3 * w.n, sizeof(*v));
+
+	*ret = (struct redis_reply){.type = REDIS_ARRAY, .v = v, .n = 2};
+	v[0] = v[1] = integer(0);
+	for (size_t i = 0; i < w.n; i++) {
+		if (w.place[i] != NOWHERE)
+			continue;
+		w.place[i] = LEASED;
+		v[ret->n++] = text_reply(arena, w.ids[i]);
+		v[ret->n++] = integer(w.attempts[i]);
+		v[ret->n++] = (struct redis_reply){.type = REDIS_STRING, .s = w.values[i]};
+	}
+}
+
+static int64_t number_of(struct str s)
+{
+	int64_t v;
+
+	assert_true(str_to_i64(s, &v));
+	return v;
+}
+
+static void ack(struct redis_args args)
+{
+	w.acks++;
+	for (size_t at = 2; at < args.n; at += 2) {
+		size_t i = index_of(args.v[at]);
+
+		assert_int_equal(w.place[i], LEASED);
+		w.place[i] = ACKED;
+		w.acked_as[i] = number_of(args.v[at + 1]);
+	}
+}
+
+static void nack(struct redis_args args)
+{
+	w.nacks++;
+	for (size_t at = 6; at < args.n; at += 2) {
+		size_t i = index_of(args.v[at]);
+
+		assert_int_equal(w.place[i], LEASED);
+		assert_int_equal(number_of(args.v[at + 1]), w.versions[i]);
+		w.backoff_ms[i] = number_of(args.v[2]);
+		w.place[i] = str_is(args.v[5], "1") ? DEAD : str_is(args.v[3], "1") ? COUNTED : BACK;
+		snprintf(w.errors[i], sizeof(w.errors[i]), "%.*s", STR_FMT(args.v[4]));
+	}
+}
+
+static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
+			struct redis_reply *ret)
+{
+	struct redis_reply *two = arena_array(arena, 2, sizeof(*two));
+
+	(void)ctx;
+	if (w.redis_away)
+		return ERR_BUFFER;
+	two[0] = two[1] = integer(0);
+	*ret = (struct redis_reply){.type = REDIS_ARRAY, .v = two, .n = 2};
+	if (strcmp(script->name, "claim") == 0) {
+		claim(arena, ret);
+	} else if (strcmp(script->name, "ack") == 0) {
+		ack(args);
+	} else if (strcmp(script->name, "nack") == 0) {
+		nack(args);
+	} else {
+		assert_string_equal(script->name, "urge");
+		assert_str(args.v[0], STR("parent"));
+		w.urged = true;
+		*ret = integer(1);
+	}
+	return OK;
+}
+
+static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
+{
+	(void)ctx;
+	(void)arena;
+	if (str_is(args.v[0], "EXISTS")) {
+		assert_true(str_has_prefix(args.v[1], STR("write_buffer:parent:")));
+		*ret = integer(w.parent_waits || w.parent_dead);
+	} else {
+		assert_str(args.v[1], STR("wb:dlq:parent"));
+		*ret = w.parent_dead ? (struct redis_reply){.type = REDIS_STRING, .s = STR("1")} : (struct redis_reply){0};
+	}
+	return OK;
+}
+
+static int64_t io_now(void *ctx)
+{
+	(void)ctx;
+	return w.now_us;
+}
+
+static void io_pause(void *ctx, int64_t ms)
+{
+	(void)ctx;
+	w.now_us += ms * US_PER_MS;
+	w.paused_ms += ms;
+	w.pauses++;
+}
+
+static uint64_t io_random(void *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+/* ---- PostgreSQL ---- */
+
+static enum err step(const char *name)
+{
+	if (w.fail_at == NULL || strcmp(w.fail_at, name) != 0 || w.fail_times == 0)
+		return OK;
+	w.fail_times--;
+	memcpy(w.fail.sqlstate, w.fail_state, sizeof(w.fail.sqlstate));
+	return w.fail_err;
+}
+
+static enum err refused(const char *sqlstate, const char *constraint, enum err e)
+{
+	snprintf(w.fail.sqlstate, sizeof(w.fail.sqlstate), "%s", sqlstate);
+	snprintf(w.fail.constraint, sizeof(w.fail.constraint), "%s", constraint);
+	return e;
+}
+
+static enum err db_begin(void *ctx, const struct flush_target *t)
+{
+	(void)ctx;
+	(void)t;
+	w.begins++;
+	w.fail = (struct pg_fail){0};
+	w.n_before = w.n_rows;
+	memcpy(w.before, w.rows, sizeof(w.rows));
+	return step("begin");
+}
+
+static enum err db_copy(void *ctx, const struct flush_target *t, const void *const *rows, size_t n)
+{
+	(void)ctx;
+	(void)t;
+	memcpy(w.copied, rows, n * sizeof(*rows));
+	w.n_copied = n;
+	return step("copy");
+}
+
+static struct row_state *row_of(struct uuid id)
+{
+	for (size_t i = 0; i < w.n_rows; i++)
+		if (uuid_eq(w.rows[i].id, id))
+			return &w.rows[i];
+	return NULL;
+}
+
+static void insert_row(struct uuid id, struct uuid of, int64_t version)
+{
+	w.rows[w.n_rows++] = (struct row_state){.id = id, .school_id = of, .version = version};
+}
+
+static enum err db_flush(void *ctx, const struct flush_target *t, struct arena *arena, struct list *ret)
+{
+	struct row_state *out = arena_array(arena, w.n_copied + 1, sizeof(*out));
+	enum err e = step("flush");
+
+	(void)ctx;
+	if (e != OK)
+		return e;
+	*ret = (struct list){out, 0};
+	for (size_t i = 0; i < w.n_copied; i++) {
+		const struct row *r = w.copied[i];
+		struct row_state *old = row_of(r->id);
+
+		if (w.poison[r->id.b[15]])
+			return refused("23514", "notes_text_check", ERR_INVALID);
+		if (w.orphan[r->id.b[15]])
+			return refused("23503", "notes_parent_fkey", ERR_CONFLICT);
+		if (old != NULL &&
+		    (t->entity->write == APPEND || old->version >= r->version || !uuid_eq(old->school_id, r->school_id)))
+			continue;
+		if (old != NULL)
+			old->version = r->version;
+		else
+			insert_row(r->id, r->school_id, r->version);
+		out[ret->n++] = (struct row_state){.id = r->id, .version = r->version};
+	}
+	return OK;
+}
+
+static enum err db_versions(void *ctx, const struct flush_target *t, const struct uuid *ids, size_t n, struct arena *arena,
+			    struct list *ret)
+{
+	struct row_state *out = arena_array(arena, n + 1, sizeof(*out));
+	enum err e = step("versions");
+
+	(void)ctx;
+	(void)t;
+	*ret = (struct list){out, 0};
+	for (size_t i = 0; i < n; i++)
+		if (row_of(ids[i]) != NULL)
+			out[ret->n++] = *row_of(ids[i]);
+	return e;
+}
+
+static void db_rollback(void *ctx)
+{
+	(void)ctx;
+	w.n_rows = w.n_before;
+	memcpy(w.rows, w.before, sizeof(w.rows));
+}
+
+static enum err db_commit(void *ctx)
+{
+	enum err e = step("commit");
+
+	if (e == OK && w.lost_commits > 0) {
+		/* It is done, and nobody says so: a rollback comes too late. */
+		w.lost_commits--;
+		w.n_before = w.n_rows;
+		memcpy(w.before, w.rows, sizeof(w.rows));
+		return ERR_UNCERTAIN;
+	}
+	if (e != OK)
+		db_rollback(ctx);
+	w.n_before = w.n_rows;
+	return e;
+}
+
+static void db_reset(void *ctx)
+{
+	(void)ctx;
+	w.resets++;
+	if (w.fail_at != NULL)
+		w.fail_times = 0;
+}
+
+static const struct pg_fail *db_fail(void *ctx)
+{
+	(void)ctx;
+	return &w.fail;
+}
+
+static bool stopping(void *ctx)
+{
+	(void)ctx;
+	return w.stop_after != 0 && w.begins >= w.stop_after;
+}
+
+/* ---- a turn ---- */
+
+static struct flush_counts turn(void)
+{
+	static const struct buffer_io io = {NULL, io_eval, io_call, io_now, io_pause, io_random};
+	static const struct flush_db db = {NULL,      db_begin,    db_copy,  db_flush, db_versions,
+					   db_commit, db_rollback, db_reset, db_fail};
+	const struct flusher f = {
+		.io = &io, .db = &db, .token = STR("host:1"), .limits = FLUSH_LIMITS_DEFAULT, .stopping = stopping};
+	struct flush_counts counts = {0};
+
+	arena_clear(w.turn_arena);
+	assert_int_equal(flush_turn(&f, &w.target, 0, w.turn_arena, &counts), OK);
+	for (size_t i = 0; i < w.n; i++)
+		if (w.place[i] == LEASED)
+			fail_msg("record %zu is still on lease", i);
+	return counts;
+}
+
+static int fresh(void **state)
+{
+	(void)state;
+	w = (struct world){.arena = arena_new(), .turn_arena = arena_new()};
+	w.target = (struct flush_target){.entity = &note, .parents = parents, .n_parents = 1};
+	return 0;
+}
+
+static int stale(void **state)
+{
+	(void)state;
+	arena_free(w.arena);
+	arena_free(w.turn_arena);
+	return 0;
+}
+
+static void fails(const char *at, unsigned times, enum err e, const char *sqlstate)
+{
+	w.fail_at = at;
+	w.fail_times = times;
+	w.fail_err = e;
+	snprintf(w.fail_state, sizeof(w.fail_state), "%s", sqlstate);
+}
+
+static size_t count(enum place place)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w.n; i++)
+		n += w.place[i] == place;
+	return n;
+}
+
+#define TURN_TEST(name) static void name(void **state __attribute__((unused)))
+
+TURN_TEST(a_batch_is_one_transaction_and_one_ack)
+{
+	struct flush_counts c;
+
+	for (int i = 0; i < 50; i++)
+		add(100 + i, 0);
+	c = turn();
+	assert_int_equal(c.claimed, 50);
+	assert_int_equal(c.applied, 50);
+	assert_int_equal(w.begins, 1);
+	assert_int_equal(w.acks, 1);
+	assert_int_equal(w.nacks, 0);
+	assert_int_equal(count(ACKED), 50);
+	assert_int_equal(w.acked_as[7], 107);
+	assert_int_equal(w.n_rows, 50);
+}
+
+TURN_TEST(nothing_due_is_no_transaction)
+{
+	assert_int_equal(turn().claimed, 0);
+	assert_int_equal(w.begins, 0);
+}
+
+TURN_TEST(what_is_there_already_is_acknowledged_as_the_database_has_it)
+{
+	struct flush_counts c;
+
+	insert_row(id_of(0, 0x11), school, 100);
+	insert_row(id_of(1, 0x11), school, 900);
+	insert_row(id_of(2, 0x11), other_school, 1);
+	for (int i = 0; i < 4; i++)
+		add(100, 0);
+	c = turn();
+	assert_int_equal(c.same, 1);
+	assert_int_equal(c.superseded, 1);
+	assert_int_equal(c.applied, 1);
+	assert_int_equal(w.acked_as[0], 100);
+	assert_int_equal(w.acked_as[1], 900);
+	assert_int_equal(w.place[2], DEAD);
+	assert_string_equal(w.errors[2], "row of another school");
+	assert_int_equal(row_of(id_of(1, 0x11))->version, 900);
+}
+
+TURN_TEST(an_append_row_that_is_there_is_done_whatever_its_version)
+{
+	w.target.entity = &entry;
+	insert_row(id_of(0, 0x11), school, 50);
+	add(100, 0);
+	assert_int_equal(turn().same, 1);
+	assert_int_equal(w.acked_as[0], 100);
+}
+
+TURN_TEST(a_blind_record_is_parked_where_a_row_lives_and_only_there)
+{
+	insert_row(id_of(0, 0x11), school, 50);
+	insert_row(id_of(1, 0x11), school, 50);
+	w.rows[1].deleted_at = 5;
+	insert_row(id_of(2, 0x11), school, 100); /* its own, from a flush whose ACK was lost */
+	for (int i = 0; i < 4; i++)
+		add(100, 1 << 6);
+	turn();
+	assert_int_equal(w.place[0], DEAD);
+	assert_string_equal(w.errors[0], "row exists");
+	assert_int_equal(row_of(id_of(0, 0x11))->version, 50);
+	assert_int_equal(count(ACKED), 3);
+}
+
+TURN_TEST(poison_is_found_by_halving_and_parked_alone)
+{
+	struct flush_counts c;
+
+	for (int i = 0; i < 64; i++)
+		add(100, 0);
+	w.poison[13] = w.poison[14] = w.poison[63] = true;
+	c = turn();
+	assert_int_equal(c.applied, 61);
+	assert_int_equal(c.dead, 0); /* the script's own number, which the fake does not make */
+	assert_int_equal(count(DEAD), 3);
+	assert_int_equal(count(ACKED), 61);
+	assert_string_equal(w.errors[13], "23514 notes_text_check");
+	assert_true(w.begins <= 1 + 3 * 2 * 6);
+}
+
+TURN_TEST(a_child_waits_uncounted_while_its_parent_is_in_the_buffer)
+{
+	for (int i = 0; i < 8; i++)
+		add(100, 0);
+	w.orphan[3] = true;
+	w.parent_waits = true;
+	turn();
+	assert_int_equal(w.place[3], BACK);
+	assert_int_equal(count(ACKED), 7);
+	assert_true(w.urged);
+	assert_true(w.backoff_ms[3] >= 1000);
+}
+
+TURN_TEST(a_child_without_a_parent_is_counted_and_dies_at_the_twelfth_try)
+{
+	add(100, 0);
+	w.orphan[0] = true;
+	w.parent_dead = true; /* a dead parent is no hope */
+	turn();
+	assert_int_equal(w.place[0], COUNTED);
+	assert_string_equal(w.errors[0], "23503 notes_parent_fkey");
+	w.place[0] = NOWHERE;
+	w.attempts[0] = TRIES_DEAD - 1;
+	turn();
+	assert_int_equal(w.place[0], DEAD);
+	assert_false(w.urged);
+}
+
+TURN_TEST(a_lost_connection_is_tried_three_times_and_parks_nothing)
+{
+	static const char *const at[] = {"begin", "copy", "flush", "versions", "commit"};
+
+	for (size_t s = 0; s < ARRAY_LEN(at); s++) {
+		struct flush_counts c;
+
+		stale(NULL);
+		fresh(NULL);
+		insert_row(id_of(0, 0x11), school, 500); /* so that there is a question about versions */
+		for (int i = 0; i < 5; i++)
+			add(100, 0);
+		fails(at[s], 2, ERR_DB, "");
+		c = turn();
+		assert_int_equal(count(ACKED), 5);
+		assert_false(c.away);
+		assert_int_equal(w.begins, 3);
+		assert_int_equal(w.paused_ms, 200 + 400);
+
+		stale(NULL);
+		fresh(NULL);
+		insert_row(id_of(0, 0x11), school, 500);
+		for (int i = 0; i < 5; i++)
+			add(100, 0);
+		fails(at[s], 100, ERR_DB, "57P01");
+		c = turn();
+		assert_true(c.away);
+		assert_int_equal(count(BACK), 5);
+		assert_int_equal(w.begins, 3);
+		assert_int_equal(w.n_rows, 1);
+	}
+}
+
+TURN_TEST(a_commit_without_an_answer_is_written_again_and_doubles_nothing)
+{
+	struct flush_counts c;
+
+	for (int i = 0; i < 5; i++)
+		add(100 + i, 0);
+	w.lost_commits = 1;
+	c = turn();
+	assert_int_equal(w.begins, 2);
+	assert_int_equal(c.applied, 0);
+	assert_int_equal(c.same, 5);
+	assert_int_equal(count(ACKED), 5);
+	assert_int_equal(w.n_rows, 5);
+}
+
+TURN_TEST(contention_is_tried_at_once_and_has_an_end)
+{
+	add(100, 0);
+	fails("flush", 5, ERR_DB, "40P01");
+	turn();
+	assert_int_equal(w.place[0], ACKED);
+	assert_int_equal(w.begins, 6);
+	assert_true(w.paused_ms <= 5 * 51);
+	w.place[0] = NOWHERE;
+	w.versions[0] = 200;
+	w.values[0] = record_of(0, 200, 0);
+	fails("flush", 1000, ERR_DB, "40001");
+	assert_false(turn().away);
+	assert_int_equal(w.place[0], BACK);
+}
+
+TURN_TEST(an_unknown_error_counts_and_a_suspect_is_flushed_alone)
+{
+	for (int i = 0; i < 6; i++)
+		add(100, 0);
+	w.attempts[1] = w.attempts[4] = TRIES_ALONE;
+	turn();
+	assert_int_equal(w.begins, 2);
+	assert_int_equal(w.n_copied, 1);
+	assert_int_equal(count(ACKED), 5);
+	assert_int_equal(w.place[4], BACK); /* never two suspects on lease */
+	assert_int_equal(w.backoff_ms[4], 0);
+	w.place[4] = NOWHERE;
+	fails("flush", 1, ERR_BUG, "XX000");
+	turn();
+	assert_int_equal(w.place[4], COUNTED);
+	w.place[4] = NOWHERE;
+	w.attempts[4] = TRIES_DEAD - 1;
+	fails("flush", 1, ERR_BUG, "XX000");
+	turn();
+	assert_int_equal(w.place[4], DEAD);
+}
+
+TURN_TEST(a_record_whose_workers_died_twelve_times_is_parked_unseen)
+{
+	add(100, 0);
+	w.attempts[0] = TRIES_DEAD;
+	turn();
+	assert_int_equal(w.place[0], DEAD);
+	assert_int_equal(w.begins, 0);
+}
+
+TURN_TEST(corrupt_records_are_parked_and_newer_layouts_wait)
+{
+	char *bytes;
+
+	for (int i = 0; i < 4; i++)
+		add(100, 0);
+	bytes = arena_dup(w.arena, w.values[1].p, w.values[1].n);
+	bytes[w.values[1].n - 1] ^= 1;
+	w.values[1].p = bytes;
+	w.values[2].n = 20; /* not even a header */
+	bytes = arena_dup(w.arena, w.values[3].p, w.values[3].n);
+	bytes[49] = 9; /* layout */
+	w.values[3].p = bytes;
+	turn();
+	assert_int_equal(w.place[0], ACKED);
+	assert_int_equal(w.place[1], DEAD);
+	assert_int_equal(w.place[2], DEAD);
+	assert_string_equal(w.errors[1], "corrupt record");
+	assert_int_equal(w.place[3], BACK);
+	assert_true(w.backoff_ms[3] >= 30000);
+}
+
+TURN_TEST(a_schema_error_is_believed_after_a_new_connection)
+{
+	add(100, 0);
+	fails("flush", 100, ERR_BUG, "42P01");
+	turn();
+	assert_int_equal(w.resets, 1);
+	assert_int_equal(w.place[0], ACKED); /* the new connection knew better */
+	w.place[0] = NOWHERE;
+	w.poison[0] = true;
+	w.versions[0] = 200;
+	w.values[0] = record_of(0, 200, 0);
+	turn();
+	assert_int_equal(w.resets, 1); /* a row's own fault asks for none */
+	assert_int_equal(w.place[0], DEAD);
+}
+
+TURN_TEST(all_tries_end_within_the_patience_of_a_lease)
+{
+	for (int i = 0; i < 100; i++)
+		add(100, 0);
+	for (int i = 0; i < 100; i++)
+		w.poison[i] = true;
+	w.now_us = 0;
+	fails("flush", 100000, ERR_DB, "40P01");
+	turn();
+	assert_true(w.now_us < 45 * US_PER_S);
+	assert_int_equal(count(BACK), 100);
+}
+
+TURN_TEST(a_worker_that_is_stopped_releases_what_it_has_not_begun)
+{
+	for (int i = 0; i < 16; i++)
+		add(100, 0);
+	w.poison[2] = true;
+	w.stop_after = 2;
+	turn();
+	assert_int_equal(w.begins, 2);
+	assert_int_equal(count(BACK) + count(ACKED), 16);
+	for (size_t i = 0; i < w.n; i++)
+		assert_int_equal(w.backoff_ms[i], 0);
+}
+
+TURN_TEST(a_buffer_that_is_away_claims_nothing)
+{
+	static const struct buffer_io io = {NULL, io_eval, io_call, io_now, io_pause, io_random};
+	const struct flusher f = {.io = &io, .token = STR("host:1"), .limits = FLUSH_LIMITS_DEFAULT};
+	struct flush_counts counts = {0};
+
+	w.redis_away = true;
+	assert_int_equal(flush_turn(&f, &w.target, 0, w.turn_arena, &counts), ERR_BUFFER);
+	assert_int_equal(counts.claimed, 0);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, fresh, stale)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_batch_is_one_transaction_and_one_ack),
+		T(nothing_due_is_no_transaction),
+		T(what_is_there_already_is_acknowledged_as_the_database_has_it),
+		T(an_append_row_that_is_there_is_done_whatever_its_version),
+		T(a_blind_record_is_parked_where_a_row_lives_and_only_there),
+		T(poison_is_found_by_halving_and_parked_alone),
+		T(a_child_waits_uncounted_while_its_parent_is_in_the_buffer),
+		T(a_child_without_a_parent_is_counted_and_dies_at_the_twelfth_try),
+		T(a_lost_connection_is_tried_three_times_and_parks_nothing),
+		T(a_commit_without_an_answer_is_written_again_and_doubles_nothing),
+		T(contention_is_tried_at_once_and_has_an_end),
+		T(an_unknown_error_counts_and_a_suspect_is_flushed_alone),
+		T(a_record_whose_workers_died_twelve_times_is_parked_unseen),
+		T(corrupt_records_are_parked_and_newer_layouts_wait),
+		T(a_schema_error_is_believed_after_a_new_connection),
+		T(all_tries_end_within_the_patience_of_a_lease),
+		T(a_worker_that_is_stopped_releases_what_it_has_not_begun),
+		T(a_buffer_that_is_away_claims_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
