@@ -78,7 +78,7 @@ static inline void say(int fd, struct str bytes)
 		else if (errno != EAGAIN)
 			return; /* the server has refused: what it said is what counts */
 		idle = n > 0 ? 0 : idle + 1;
-		loop_turn(w.loop, 100);
+		loop_turn(w.loop, n > 0 ? 0 : 100);
 	}
 }
 
