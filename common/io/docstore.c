@@ -298,6 +298,16 @@ struct docstore *docstore_close(struct docstore *s)
 	return NULL;
 }
 
+enum err docstore_ping(struct docstore *s, struct deadline d)
+{
+	return s->driver->ping(s, d);
+}
+
+enum err docstore_sweep(struct docstore *s, int64_t older_s, struct deadline d, int64_t *ret_removed)
+{
+	return s->driver->sweep(s, older_s, d, ret_removed);
+}
+
 enum err docstore_upsert_many(struct docstore *s, const struct doc_scope *scope, const char *collection, const struct doc *docs,
 			      size_t n, enum doc_outcome *outcomes)
 {

@@ -24,6 +24,8 @@ struct docstore;
 MUST_CHECK enum err docstore_open_pg(struct pg *pg, const char *service, struct docstore **ret); /* table <service>.documents, from a migration */
 MUST_CHECK enum err docstore_open_mongo(struct loop *loop, struct work_pool *pool, const char *uri, const char *service, struct docstore **ret);
 struct docstore *docstore_close(struct docstore *s);
+/* Does the server answer? ERR_DB: it does not; ERR_TIMEOUT, ERR_CANCELLED, ERR_OVERLOAD say nothing about it. */
+SUSPENDS MUST_CHECK enum err docstore_ping(struct docstore *s, struct deadline d);
 
 struct doc {
 	struct uuid id;
@@ -71,6 +73,10 @@ struct doc_find {
  * longer than 1 KiB, for then there is no going on. */
 SUSPENDS MUST_CHECK enum err docstore_find(struct docstore *s, const struct doc_scope *scope, const char *collection,
 					   const struct doc_find *find, struct list *ret_docs /* struct doc */, struct str *ret_cursor /* empty: no more */);
+
+/* Removes what nobody can find any more: tombstones older than `older_s`, at least a week in PostgreSQL (no flush may meet them any more), and what has
+ * expired. Of all schools of the service. */
+SUSPENDS MUST_CHECK enum err docstore_sweep(struct docstore *s, int64_t older_s, struct deadline d, int64_t *ret_removed);
 
 struct doc_index {
 	const char *collection, *name;

@@ -21,6 +21,8 @@ struct doc_page {
 
 struct docstore_driver {
 	void (*close)(struct docstore *s);
+	SUSPENDS enum err (*sweep)(struct docstore *s, int64_t older_s, struct deadline d, int64_t *ret_removed);
+	SUSPENDS enum err (*ping)(struct docstore *s, struct deadline d);
 	SUSPENDS enum err (*upsert)(struct docstore *s, const struct doc_scope *scope, const char *collection,
 				    const struct doc *docs, size_t n, enum doc_outcome *outcomes);
 	SUSPENDS enum err (*get)(struct docstore *s, const struct doc_scope *scope, const char *collection, struct uuid id,

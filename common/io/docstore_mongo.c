@@ -240,6 +240,67 @@ SUSPENDS static enum err find_mongo(struct docstore *port, const struct doc_scop
 	return e;
 }
 
+static enum err ping_job(struct mongo_job *j, mongoc_client_t *client)
+{
+	bson_t *command = BCON_NEW("ping", BCON_INT32(1));
+	bson_error_t error;
+	bool ok = mongoc_client_command_simple(client, j->s->database, command, NULL, NULL, &error);
+
+	bson_destroy(command);
+	return ok ? OK : ERR_DB;
+}
+
+SUSPENDS static enum err ping_mongo(struct docstore *port, struct deadline d)
+{
+	return mongo_job_run(mongo_job_new(port, ping_job, "", d), NULL, NULL, d);
+}
+
+/* The server itself removes what has expired, by its index. */
+static enum err sweep_collection(struct mongo_job *j, mongoc_client_t *client, const char *name)
+{
+	mongoc_collection_t *c = mongo_collection_of(j, client, name);
+	bson_t *filter = BCON_NEW("deleted_at", "{", "$lt", BCON_DATE_TIME(j->before_ms), "}");
+	bson_error_t error;
+	bson_iter_t iter;
+	bson_t reply;
+	enum err e = mongoc_collection_delete_many(c, filter, NULL, &reply, &error) ? OK : mongo_fault_of(&error);
+
+	if (e == OK && bson_iter_init_find(&iter, &reply, "deletedCount"))
+		j->removed += bson_iter_as_int64(&iter);
+	bson_destroy(&reply);
+	bson_destroy(filter);
+	mongoc_collection_destroy(c);
+	return e;
+}
+
+static enum err sweep_job(struct mongo_job *j, mongoc_client_t *client)
+{
+	mongoc_database_t *database = mongoc_client_get_database(client, j->s->database);
+	bson_error_t error;
+	char **names = mongoc_database_get_collection_names_with_opts(database, NULL, &error);
+	enum err e = names != NULL ? OK : mongo_fault_of(&error);
+
+	for (size_t i = 0; names != NULL && names[i] != NULL && e == OK; i++)
+		if (strcmp(names[i], MONGO_REGISTRY) != 0 && strncmp(names[i], "system.", 7) != 0)
+			e = sweep_collection(j, client, names[i]);
+	bson_strfreev(names);
+	mongoc_database_destroy(database);
+	return e;
+}
+
+static void collect_removed(struct mongo_job *j, void *to)
+{
+	*(int64_t *)to = j->removed;
+}
+
+SUSPENDS static enum err sweep_mongo(struct docstore *port, int64_t older_s, struct deadline d, int64_t *ret_removed)
+{
+	struct mongo_job *j = mongo_job_new(port, sweep_job, "", d);
+
+	j->before_ms = j->now_us / US_PER_MS - older_s * 1000;
+	return mongo_job_run(j, collect_removed, ret_removed, d);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
 
 static void init_library(void)
@@ -289,6 +350,8 @@ enum err docstore_open_mongo(struct loop *loop, struct work_pool *pool, const ch
 			     struct docstore **ret)
 {
 	static const struct docstore_driver driver = {.close = close_mongo,
+						      .ping = ping_mongo,
+						      .sweep = sweep_mongo,
 						      .upsert = mongo_upsert,
 						      .get = get_mongo,
 						      .find = find_mongo,

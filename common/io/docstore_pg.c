@@ -6,6 +6,8 @@
 #include "io/docstore_driver.h"
 #include "io_sql.h"
 
+#define SWEEP_MOST 1000
+
 struct docstore_pg {
 	struct docstore port;
 	struct pg *pg;
@@ -22,13 +24,17 @@ struct docstore_pg {
 	F(T, JSON, key)
 #define DOC_INDEX_FIELDS(F, T) \
 	F(T, BOOL, made)
+#define DOC_SWEEP_FIELDS(F, T) \
+	F(T, INT, gone)
 // clang-format on
 SCHEMA_STRUCT(doc_put_row, DOC_PUT_FIELDS);
 SCHEMA_STRUCT(doc_row, DOC_ROW_FIELDS);
 SCHEMA_STRUCT(doc_index_row, DOC_INDEX_FIELDS);
+SCHEMA_STRUCT(doc_sweep_row, DOC_SWEEP_FIELDS);
 SCHEMA_TABLE(doc_put_row, DOC_PUT_FIELDS);
 SCHEMA_TABLE(doc_row, DOC_ROW_FIELDS);
 SCHEMA_TABLE(doc_index_row, DOC_INDEX_FIELDS);
+SCHEMA_TABLE(doc_sweep_row, DOC_SWEEP_FIELDS);
 
 static struct pg *pg_of(struct docstore *s)
 {
@@ -43,6 +49,12 @@ static struct pg_scope pg_scope_of(const struct doc_scope *scope)
 static void close_pg(struct docstore *s)
 {
 	free(CONTAINER_OF(s, struct docstore_pg, port)); /* the pool is the caller's */
+}
+
+SUSPENDS static enum err ping_pg(struct docstore *s, struct deadline d)
+{
+	(void)d;
+	return pg_is_up(pg_of(s)) ? OK : ERR_DB; /* the pool knows */
 }
 
 SUSPENDS static enum err upsert_pg(struct docstore *s, const struct doc_scope *scope, const char *collection,
@@ -173,8 +185,32 @@ SUSPENDS static enum err create_index_pg(struct docstore *s, const struct doc_in
 	return e == ERR_EXISTS ? ERR_CONFLICT : e;
 }
 
-static const struct docstore_driver driver = {
-	.close = close_pg, .upsert = upsert_pg, .get = get_pg, .find = find_pg, .create_index = create_index_pg};
+/* In portions, so that no statement takes long. */
+SUSPENDS static enum err sweep_pg(struct docstore *s, int64_t older_s, struct deadline d, int64_t *ret_removed)
+{
+	struct arena *arena = arena_new();
+	struct pg_scope scope = {.arena = arena, .deadline = d};
+	struct doc_sweep_row row = {.gone = SWEEP_MOST};
+	int64_t removed = 0;
+	enum err e = OK;
+
+	while (e == OK && row.gone == SWEEP_MOST) {
+		e = pg_query_one(pg_of(s), &scope, &SQL_DOCUMENTS_SWEEP, PG_PARAMS(PG_INT8(older_s), PG_INT8(SWEEP_MOST)),
+				 &doc_sweep_row_schema, &row);
+		removed += e == OK ? row.gone : 0;
+	}
+	arena_free(arena);
+	*ret_removed = removed;
+	return e;
+}
+
+static const struct docstore_driver driver = {.close = close_pg,
+					      .ping = ping_pg,
+					      .sweep = sweep_pg,
+					      .upsert = upsert_pg,
+					      .get = get_pg,
+					      .find = find_pg,
+					      .create_index = create_index_pg};
 
 enum err docstore_open_pg(struct pg *pg, const char *service, struct docstore **ret)
 {

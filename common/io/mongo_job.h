@@ -52,6 +52,8 @@ struct mongo_job {
 	struct doc_find find;
 	struct doc_after after;
 	struct doc_page page;
+	/* sweep */
+	int64_t before_ms, removed;
 	/* index */
 	struct doc_index index;
 	size_t n_paths;

@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 #include "io/fiber.h"
+#include "svc/documents.h"
 #include "svc/kit.h"
 
 /* ---- /health: the process alone, so a dead database restarts nobody ---- */
@@ -61,6 +62,8 @@ SUSPENDS bool admin_ready(struct daemon *d, struct buf *out)
 	}
 	if (d->cache != NULL && !redis_is_up(d->cache))
 		buf_printf(out, "%s\"cache\"", listed++ != 0 ? "," : "");
+	if (documents_away(d))
+		buf_printf(out, "%s\"documents\"", listed++ != 0 ? "," : "");
 	if (d->service->flags & SERVICE_NO_BUFFER && d->buffer != NULL && !redis_is_up(d->buffer))
 		buf_printf(out, "%s\"sessions\"", listed++ != 0 ? "," : "");
 	buf_putc(out, ']');

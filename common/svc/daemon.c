@@ -14,8 +14,10 @@
 #include "io/loop.h"
 #include "io/yaml.h"
 #include "svc/authn.h"
+#include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
+#include "svc/sweep.h"
 
 #define WATCH_MS 2000
 #define HARD_STOP_MS 10000
@@ -154,13 +156,18 @@ static enum err open_stores(struct daemon *d)
 	enum err e = OK;
 
 	if (s->storage_url[0] != '\0')
-		e = failed("STORAGE_URL", storage_open(d->loop, d->work, s->storage_url, &d->storage));
+		/* A folder of its own: the sweep asks only this service's rows. */
+		e = failed("STORAGE_URL",
+			   storage_open(d->loop, d->work, arena_printf(d->arena, "%s/%s", s->storage_url, d->service->name),
+					&d->storage));
 	if (e == OK && s->buffer_url[0] != '\0')
 		e = failed("the buffer's Redis", redis_open(d->loop, &buffer, &d->buffer));
 	if (e == OK && s->cache_url[0] != '\0')
 		e = failed("the cache's Redis", redis_open(d->loop, &cache, &d->cache));
 	if (e == OK && (d->service->flags & SERVICE_NO_PG) == 0)
 		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
+	if (e == OK)
+		e = failed("the document store", documents_open(d));
 	return e != OK ? e : failed("subscriptions", listen_open(d, &buffer, &d->listen));
 }
 
@@ -245,6 +252,10 @@ enum err daemon_open(struct daemon *d)
 	if (e == OK && d->buffer != NULL && (has_buffer(d) || d->listen != NULL))
 		e = fiber_spawn(d->loop, "watch", watch_fiber, d);
 	if (e == OK)
+		e = documents_start(d);
+	if (e == OK)
+		e = sweep_start(d);
+	if (e == OK)
 		e = open_side(d, &d->admin, "admin", d->settings.admin_listen);
 	if (e == OK)
 		e = open_side(d, &d->people, "people", d->settings.listen);
@@ -317,6 +328,8 @@ void daemon_close(struct daemon *d)
 		timer_stop(&d->hard_timer);
 		if (d->watch != NULL)
 			fiber_cancel(d->watch);
+		documents_cancel(d);
+		sweep_cancel(d);
 		if (d->people.server != NULL)
 			http_server_close(d->people.server);
 		if (d->admin.server != NULL)
@@ -331,6 +344,7 @@ void daemon_close(struct daemon *d)
 			return;
 		}
 		d->listen = listen_free(d->listen);
+		documents_close(d);
 		d->pg = pg_close(d->pg);
 		d->cache = redis_close(d->cache);
 		d->buffer = redis_close(d->buffer);

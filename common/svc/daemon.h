@@ -41,6 +41,17 @@ struct daemon {
 	struct http_client *http;
 	struct pg *pg;
 	struct redis *buffer, *cache;
+	struct {
+		struct docstore *store;
+		struct work_pool *work; /* MongoDB's; NULL: the store is embedded */
+		bool up, closing;
+		struct fiber *watch;
+	} documents; /* documents.c */
+	struct {
+		struct fiber *fiber;
+		bool closing;
+		int64_t runs, files, documents, skipped;
+	} sweep; /* sweep.c */
 
 	struct side people, admin;
 

@@ -10,7 +10,9 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/daemon.h"
+#include "svc/documents.h"
 #include "svc/req.h"
+#include "svc/sweep.h"
 
 static const char *const bounds_text[METRICS_BUCKETS] = {"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
 							 "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10"};
@@ -241,6 +243,8 @@ void metrics_write(struct daemon *d, struct buf *out)
 	metrics_put_i64(out, "schools24_build_info", 1, "service", d->service->name, "version", SERVICE_VERSION, NULL);
 	put_process(&s, out);
 	put_redis(d, out);
+	documents_metrics(d, out);
+	sweep_metrics(d, out);
 	if ((d->service->flags & SERVICE_NO_BUFFER) == 0) {
 		metrics_head(out, "schools24_buffer_durability_ok", "gauge",
 			     "1 while the write buffer guarantees what is configured.");

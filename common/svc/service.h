@@ -17,6 +17,7 @@
 #define S24_SVC_SERVICE_H
 
 #include "base/conf.h"
+#include "io/docstore.h"
 #include "io/http_client.h"
 #include "io/pg.h"
 #include "io/redis.h"
@@ -47,6 +48,7 @@ enum {
 	SERVICE_STORAGE = 1,   /* needs STORAGE_URL */
 	SERVICE_NO_BUFFER = 2, /* never writes through the buffer */
 	SERVICE_NO_PG = 4,
+	SERVICE_DOCUMENTS = 8, /* JSON documents: daemon_documents, svc/documents.h */
 };
 
 struct service {
@@ -59,6 +61,9 @@ struct service {
 	const char *uses[8];                   /* peers it calls */
 	const char *used_by[12];               /* peers whose service token its internal routes accept */
 	unsigned flags;
+	/* SERVICE_STORAGE: $1 keys text[] → key of each that a row of the school names, deleted rows too. Once a day files that no row has
+	 * named for a day are removed (sweep.h). NULL: files stay. */
+	const struct pg_stmt *named_files;
 	const struct conf_row *conf;           /* the service's own settings */
 	size_t conf_size;                      /* of the struct that they fill: daemon_conf(d) */
 	enum err (*start)(struct daemon *d);   /* before it listens; may be NULL */
@@ -79,6 +84,7 @@ struct pg *daemon_pg(const struct daemon *d);
 struct redis *daemon_buffer(const struct daemon *d); /* the write buffer's Redis; sessions, idempotency */
 struct redis *daemon_cache(const struct daemon *d);
 struct storage *daemon_storage(const struct daemon *d);
+struct docstore *daemon_documents(const struct daemon *d); /* NULL without SERVICE_DOCUMENTS */
 struct work_pool *daemon_work(const struct daemon *d);   /* files */
 struct http_client *daemon_http(const struct daemon *d);
 void *daemon_state(const struct daemon *d);               /* the service's own, set by start() */

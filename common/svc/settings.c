@@ -25,10 +25,12 @@ const struct conf_row settings_rows[] = {
 	CONF_SECRET_STR("REDIS_CACHE_URL", struct settings, redis_cache_url, "", "the cache as an address, instead of REDIS_HOST and friends"),
 	CONF_SECRET_STR("DATABASE_URL", struct settings, database_url, "", "PostgreSQL: postgres://…"),
 	CONF_INT("POSTGRES_MAX_CONNECTIONS", struct settings, pg_connections, "8", 1, 100, "most connections to PostgreSQL"),
+	CONF_SECRET_STR("S24_MONGO_URI", struct settings, mongo_uri, "", "documents in MongoDB: mongodb://…; empty: in PostgreSQL"),
+	CONF_INT("MONGO_MAX_POOL_SIZE", struct settings, mongo_pool_size, "10", 1, 100, "most connections to MongoDB, each with a thread"),
 	SETTINGS_PEERS(PEER_ROW)
 	CONF_STR("AUTH_PUBLIC_KEYS", struct settings, public_keys, "", "PEM files of the keys that sign access tokens, comma-separated"),
 	CONF_STR("SERVICE_TOKEN_FILE", struct settings, service_token_file, "", "the token that this daemon shows to the others"),
-	CONF_STR("STORAGE_URL", struct settings, storage_url, "", "where files are: file:///var/lib/…"),
+	CONF_STR("STORAGE_URL", struct settings, storage_url, "", "where files are: file:///var/lib/…, which exists; each service has a folder of its name in it"),
 	CONF_STR("SCHOOLS24_ENV", struct settings, env, "development", "development, test or production"),
 	CONF_STR("LOG_LEVEL", struct settings, log_level, "info", "debug, info, warn or error"),
 	CONF_BOOL("REDIS_COMPRESSION_ENABLED", struct settings, compression_enabled, "true", "compress the buffer's records"),
@@ -42,6 +44,7 @@ const struct conf_row settings_rows[] = {
 	/* The marker of a synced record lives 60 s, and a change must arrive within that of reading its base. */
 	CONF_INT("REQUEST_TIMEOUT_MS", struct settings, request_timeout_ms, "10000", 50, 55000, "a request's time, without the reading of its body"),
 	CONF_INT("RATE_LIMIT_PER_MINUTE", struct settings, rate_per_minute, "1200", 0, 100000000, "requests of one session a minute; 0: no limit"),
+	CONF_INT("S24_SWEEP_INTERVAL_S", struct settings, sweep_interval_s, "86400", 0, 2592000, "seconds between two sweeps of files and documents that nothing names; 0: never"),
 	CONF_BOOL("ENABLE_PROMETHEUS", struct settings, prometheus, "true", "serve /metrics on the admin listener"),
 	CONF_END,
 };
@@ -151,6 +154,8 @@ static void check_needs(const struct settings *s, const struct service *service,
 		buf_printf(problems, "REDIS_BUFFER_URLS: a daemon serves the schools of one buffer, so one address\n");
 	if ((service->flags & SERVICE_STORAGE) != 0 && s->storage_url[0] == '\0')
 		buf_printf(problems, "STORAGE_URL: is needed\n");
+	if ((service->flags & SERVICE_DOCUMENTS) != 0 && (service->flags & SERVICE_NO_PG) != 0 && s->mongo_uri[0] == '\0')
+		buf_printf(problems, "S24_MONGO_URI: is needed, for this service has no PostgreSQL\n");
 	for (size_t i = 0; i < ARRAY_LEN(service->uses) && service->uses[i] != NULL; i++) {
 		const char *url = settings_peer_url(s, service->uses[i]);
 

@@ -26,6 +26,8 @@ struct settings {
 	const char *redis_buffer_urls, *redis_cache_url;
 	const char *database_url;
 	int64_t pg_connections;
+	const char *mongo_uri; /* "": documents are in PostgreSQL */
+	int64_t mongo_pool_size;
 #define SETTINGS_PEER_MEMBER(upper, lower) const char *peer_##lower;
 	SETTINGS_PEERS(SETTINGS_PEER_MEMBER)
 #undef SETTINGS_PEER_MEMBER
@@ -38,6 +40,7 @@ struct settings {
 	int64_t drain_wait_ms, request_timeout_ms;
 	bool prometheus;
 	int64_t rate_per_minute;
+	int64_t sweep_interval_s;
 
 	/* Made from the above by settings_finish. */
 	enum codec codec;                   /* CODEC_RAW when compression is off */

@@ -2,6 +2,7 @@
 /* The homework daemon. */
 #include "homework.h"
 #include "homework_entity_sql.h"
+#include "homework_sql.h"
 #include "svc/service.h"
 
 static const struct service homework = {
@@ -12,6 +13,7 @@ static const struct service homework = {
 	.events = homework_events,
 	.uses = {"auth"},
 	.flags = SERVICE_STORAGE,
+	.named_files = &SQL_NAMED_FILES,
 };
 
 int main(int argc, char **argv)
