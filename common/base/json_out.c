@@ -67,7 +67,7 @@ static char *put_float(char *w, double v)
 	for (int precision = 15;; precision++) {
 		int n = snprintf(w, 40, "%.*g", precision, v);
 
-		if (precision == 17 || memcmp(&(double){strtod(w, NULL)}, &v, sizeof(v)) == 0)
+		if (precision == 17 || strtod(w, NULL) == v)
 			return w + n;
 	}
 }

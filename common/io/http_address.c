@@ -80,6 +80,7 @@ bool http_address_parse(struct http_address *a, const char *base)
 	if (!str_has_prefix(rest, scheme))
 		return false;
 	rest = (struct str){rest.p + scheme.n, rest.n - scheme.n};
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the scheme stood there, so there is text */
 	if (rest.n > 0 && rest.p[rest.n - 1] == '/')
 		rest.n--;
 	if (rest.n == 0 || rest.n >= sizeof(a->host))

@@ -524,6 +524,7 @@ void http_conn_go(struct http_conn *c)
 	if (c->going)
 		return;
 	c->going = true;
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): while it is going, conn_kill leaves the freeing to us */
 	while (!c->dead && more && c->requests - first < TURN_REQUESTS)
 		more = step(c);
 	/* Answers to pipelined requests have been kept together. */

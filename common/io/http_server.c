@@ -319,7 +319,7 @@ static size_t peer_text(const struct sockaddr_storage *from, char to[INET6_ADDRS
 static bool accept_one(struct http_server *s)
 {
 	char peer[INET6_ADDRSTRLEN];
-	struct sockaddr_storage from;
+	struct sockaddr_storage from = {0};
 	socklen_t size = sizeof(from);
 	int fd = accept4(s->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -402,14 +402,16 @@ static enum err listen_at(const char *address, int *ret_fd)
 
 static int port_of(int fd)
 {
-	struct sockaddr_storage at;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} at = {0};
 	socklen_t size = sizeof(at);
 
-	if (getsockname(fd, (struct sockaddr *)&at, &size) != 0)
+	if (getsockname(fd, &at.any, &size) != 0)
 		return 0;
-	if (at.ss_family == AF_INET)
-		return ntohs(((const struct sockaddr_in *)(const void *)&at)->sin_port);
-	return ntohs(((const struct sockaddr_in6 *)(const void *)&at)->sin6_port);
+	return ntohs(at.any.sa_family == AF_INET ? at.v4.sin_port : at.v6.sin6_port);
 }
 
 static size_t connections_of_fd_limit(void)

@@ -21,6 +21,7 @@ struct jwt_key {
 };
 
 /* An encrypted key would make OpenSSL ask on the terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's type */
 static int no_passphrase(char *to, int size, int writing, void *ctx)
 {
 	(void)to, (void)size, (void)writing, (void)ctx;

@@ -108,7 +108,7 @@ SUSPENDS static enum err query(struct pg *pg, const struct pg_scope *scope, cons
 enum err pg_query(struct pg *pg, const struct pg_scope *scope, const struct pg_stmt *stmt, struct pg_params params,
 		  const struct schema *out, struct list *ret)
 {
-	PGresult *res;
+	PGresult *res = NULL;
 	enum err e;
 
 	e = query(pg, scope, stmt, params, &res);
@@ -120,7 +120,7 @@ enum err pg_query(struct pg *pg, const struct pg_scope *scope, const struct pg_s
 enum err pg_query_one(struct pg *pg, const struct pg_scope *scope, const struct pg_stmt *stmt, struct pg_params params,
 		      const struct schema *out, void *to)
 {
-	PGresult *res;
+	PGresult *res = NULL;
 	enum err e;
 
 	e = query(pg, scope, stmt, params, &res);

@@ -379,7 +379,7 @@ static enum err prepare(struct pg_sync *pg, const struct pg_stmt *stmt, const st
 static enum err execute(struct pg_sync *pg, const struct pg_stmt *stmt, const struct pg_wire *wire, PGresult **ret_res)
 {
 	char name[24];
-	size_t i;
+	size_t i = 0;
 	enum err e;
 
 	pg_error_set(&pg->fail, "");
@@ -396,7 +396,7 @@ enum err pg_sync_query(struct pg_sync *pg, struct arena *arena, const struct pg_
 		       const struct schema *out, struct list *ret)
 {
 	struct pg_wire wire;
-	PGresult *res;
+	PGresult *res = NULL;
 	enum err e;
 
 	e = pg_wire_encode(params, arena, &wire);

@@ -31,6 +31,7 @@ static bool take_userinfo(struct str *rest, struct redis_url *url)
 	size_t end = 0, at = SIZE_MAX;
 	struct str info;
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the scheme stood there, so there is text */
 	for (; end < rest->n && rest->p[end] != '/'; end++)
 		if (rest->p[end] == '@')
 			at = end;

@@ -388,7 +388,7 @@ const struct tz *tz_find(struct str name)
 
 static int64_t floor_div(int64_t a, int64_t b)
 {
-	return a / b - (a % b != 0 && a % b < 0);
+	return a / b - (a % b < 0);
 }
 
 int tz_offset_s(const struct tz *zone, int64_t at_us)

@@ -98,6 +98,7 @@ enum err buffer_ack(const struct buffer_io *io, const struct entity *e, struct s
 	return OK;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the script's arguments */
 enum err buffer_nack(const struct buffer_io *io, const struct entity *e, struct str token, int64_t backoff_ms, bool count,
 		     struct str error, bool permanent, const struct acked *v, size_t n, struct arena *arena, int64_t *ret_retried,
 		     int64_t *ret_dead)

@@ -165,6 +165,8 @@ enum err rule_check(struct req *req)
 		e = load(req, rule);
 	if (e != OK)
 		return e;
+	if (!rule->entity && (rule->kind == RULE_OWNS || rule->kind == RULE_ASSIGNED || rule->kind == RULE_ABOUT_ME))
+		return ERR_BUG; /* table_check lets no such row start */
 	switch (rule->kind) {
 	case RULE_PUBLIC:
 	case RULE_SELF:
