@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .base import HOST, Account, Process, StackError, accepts, free_ports, program, raise_file_limit
@@ -98,12 +98,28 @@ class Load:
         self.p50_us = float(p50.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[p50.group(2)]
 
 
-def alternate(rounds: int, **sides: Callable[[], dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Runs the sides in turn and returns the median of each value; neighbours in time meet the same noise."""
+def machine_us() -> tuple[float, float]:
+    """Time of all cores since the start of the machine: that programs have used, and all of it."""
+    times = [int(word) * 1e6 / os.sysconf("SC_CLK_TCK") for word in pathlib.Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return sum(times[:3]), sum(times)
+
+
+def own_us(pids: Sequence[int]) -> float:
+    mine = os.times()
+    return sum(map(cpu_us, pids)) + 1e6 * (mine.user + mine.system + mine.children_user + mine.children_system)
+
+
+def alternate(rounds: int, sides: Mapping[str, Callable[[], dict[str, float]]], pids: Sequence[int] = ()) -> dict[str, dict[str, float]]:
+    """Runs the sides in turn and returns the median of each value; neighbours in time meet the same noise. `pids`: the servers, so that it can
+    be told how much of the machine others had meanwhile."""
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for at in range(rounds):
         for name in list(sides) if at % 2 == 0 else reversed(list(sides)):
+            before, own = machine_us(), own_us(pids)
             seen[name].append(sides[name]())
+            after = machine_us()
+            others = after[0] - before[0] - (own_us(pids) - own) if pids else 0
+            seen[name][-1]["others"] = 100 * max(0, others) / max(1, after[1] - before[1])
     return {name: {value: statistics.median(one[value] for one in results) for value in results[0]} for name, results in seen.items()}
 
 
@@ -196,25 +212,25 @@ def restart(process: Process, start: Callable[[], None], core: int) -> int:
 def smallest_route(bed: Bed, nginx: Nginx, report: Report, rounds: int, seconds: float) -> None:
     server, load = cores()
     homework = bed.services["homework"]
-    pids = {"ours": homework.process.pid, "nginx": nginx.process.pid}
+    pids = {"ours": homework.process.pid or 0, "nginx": nginx.process.pid or 0}
     for pid in pids.values():
-        assert pid is not None
         pin(pid, server)
 
     def side(url: str, connections: int, who: str) -> Callable[[], dict[str, float]]:
         def once() -> dict[str, float]:
-            run = Load(url, connections, seconds, load, server_pid=pids[who] or 0)
+            run = Load(url, connections, seconds, load, server_pid=pids[who])
             return {"rate": run.rate, "cpu": run.cpu_us}
         return once
 
     base = f"http://{HOST}:{nginx.port}"
     for connections, goal in ((64, 0.95), (1000, 0.9), (10000, 1.0)):
-        seen = alternate(rounds, ours=side(homework.admin_url + "/health", connections, "ours"), nginx=side(base + "/bare", connections, "nginx"),
-                         same=side(base + "/same", connections, "nginx"))
-        report.add(f"smallest route, {connections} connections", "requests/s", seen["ours"]["rate"], seen["nginx"]["rate"], goal,
-                   cpu_us=seen["ours"]["cpu"], nginx_cpu_us=seen["nginx"]["cpu"], cpu_ratio=seen["nginx"]["cpu"] / seen["ours"]["cpu"])
-        report.add(f"- nginx with our header lines, {connections} connections", "requests/s", seen["ours"]["rate"], seen["same"]["rate"], None,
-                   nginx_cpu_us=seen["same"]["cpu"], cpu_ratio=seen["same"]["cpu"] / seen["ours"]["cpu"])
+        sides = {"ours": side(homework.admin_url + "/health", connections, "ours"), "nginx": side(base + "/bare", connections, "nginx"),
+                 "same": side(base + "/same", connections, "nginx")}
+        seen = alternate(rounds, sides, [*pids.values()])
+        for name, reference, least in (("smallest route", "nginx", goal), ("- beside nginx with our header lines", "same", None)):
+            ours, theirs = seen["ours"], seen[reference]
+            report.add(f"{name}, {connections} connections", "requests/s", ours["rate"], theirs["rate"], least, cpu_us=ours["cpu"],
+                       reference_cpu_us=theirs["cpu"], cpu_ratio=theirs["cpu"] / ours["cpu"], others_percent=max(ours["others"], theirs["others"]))
 
 
 def visit(port: int, path: str, count: int, opened: list[socket.socket]) -> None:
@@ -249,7 +265,7 @@ def idle_connections(bed: Bed, nginx: Nginx, report: Report, rounds: int) -> Non
     def theirs() -> dict[str, float]:
         return {"bytes": idle_bytes(restart(nginx.process, nginx.start, server), nginx.port, "/bare", 10000)}
 
-    seen = alternate(rounds, ours=ours, nginx=theirs)
+    seen = alternate(rounds, {"ours": ours, "nginx": theirs})
     report.add("idle keep-alive connection of 10,000, user memory", "bytes", seen["ours"]["bytes"], seen["nginx"]["bytes"], 1.0, least=False)
 
 
@@ -411,16 +427,22 @@ class Writer:
 
 
 def buffered_write(bed: Bed, folder: pathlib.Path, report: Report, rounds: int, seconds: float) -> None:
+    """With an fsync before each answer of Redis, as in production, and with one a second: then nothing but the programs is measured."""
     writer = Writer(bed, folder)
+    pids = [bed.buffer.process.pid or 0, writer.homework.process.pid or 0]
     size = sum(map(len, writer.call))
-    count = max(2000, int(writer.by_redis_benchmark(64, 5000)["rate"] * seconds))
-    seen = alternate(rounds, http=lambda: writer.over_http(64, seconds), bench=lambda: writer.by_redis_benchmark(64, count))
-    report.add("buffered homework write over HTTP, 64 connections", "writes/s", seen["http"]["rate"], seen["bench"]["rate"], 0.9,
-               cpu_us=seen["http"]["cpu"], redis_cpu_us=seen["http"]["redis_cpu"], reference_redis_cpu_us=seen["bench"]["redis_cpu"],
-               body_bytes=writer.body_bytes, script_bytes=size)
-    seen = alternate(rounds, http=lambda: writer.over_http(1, seconds), cli=lambda: writer.by_redis_cli(3000))
-    report.add("buffered homework write, one connection", "µs", seen["http"]["mean_us"], seen["cli"]["mean_us"], 2.5, least=False,
-               cpu_us=seen["http"]["cpu"])
+    for fsync in ("always", "everysec"):
+        writer.redis.config_set("appendfsync", fsync)
+        count = max(2000, int(writer.by_redis_benchmark(64, 5000)["rate"] * seconds))
+        seen = alternate(rounds, {"http": lambda: writer.over_http(64, seconds), "bench": lambda: writer.by_redis_benchmark(64, count)}, pids)  # noqa: B023
+        ours, theirs = seen["http"], seen["bench"]
+        report.add(f"homework write, 64 connections, fsync {fsync}", "writes/s", ours["rate"], theirs["rate"], 0.9, cpu_us=ours["cpu"],
+                   redis_cpu_us=ours["redis_cpu"], reference_redis_cpu_us=theirs["redis_cpu"], cpu_ratio=theirs["redis_cpu"] / ours["redis_cpu"],
+                   body_bytes=writer.body_bytes, script_bytes=size, others_percent=max(ours["others"], theirs["others"]))
+        seen = alternate(rounds, {"http": lambda: writer.over_http(1, seconds), "cli": lambda: writer.by_redis_cli(3000)}, pids)
+        ours, theirs = seen["http"], seen["cli"]
+        report.add(f"homework write, one connection, fsync {fsync}", "µs", ours["mean_us"], theirs["mean_us"], 2.5, least=False, cpu_us=ours["cpu"],
+                   others_percent=max(ours["others"], theirs["others"]))
 
 
 # ---- 3: JSON -----------------------------------------------------------------------------------------------------------------------
@@ -485,7 +507,8 @@ def main() -> int:
         measure(arguments, pathlib.Path(os.environ["S24_BUILD"]), folder, report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print()
+    print("cpu_us: of the server, for each request. cpu_ratio: the reference's to ours, where the one core decides. others_percent: of the whole\n"
+          "machine, used by other programs meanwhile; where that is much, the rates are noise and the ratios of CPU time stand.\n")
     for figure in report.figures:
         print(json.dumps(figure, ensure_ascii=False))
     return 0
