@@ -12,6 +12,7 @@
 #include "worker.h"
 
 #define LOOK_MS 1000
+#define JITTER_MS 300
 #define SPACING_MS 5
 #define DURABILITY_US (60 * US_PER_S)
 #define CLOCK_US (10 * US_PER_S)
@@ -110,20 +111,6 @@ SUSPENDS static enum err look_at_paused(struct worker *w, struct arena *arena)
 	return e;
 }
 
-SUSPENDS static enum err redis_time(struct worker *w, struct arena *arena, int64_t *ret_ms)
-{
-	struct buffer_io io = worker_buffer_io(w);
-	struct redis_reply reply;
-	int64_t s, us;
-	enum err e = io.call(io.ctx, REDIS_ARGS(STR("TIME")), arena, &reply);
-
-	if (e == OK && (reply.n != 2 || !str_to_i64(reply.v[0].s, &s) || !str_to_i64(reply.v[1].s, &us)))
-		return ERR_BUG;
-	if (e == OK)
-		*ret_ms = s * 1000 + us / 1000;
-	return e;
-}
-
 static bool may_claim(const struct worker *w, const struct seen *s)
 {
 	int64_t now = loop_mono_us(w->loop);
@@ -151,15 +138,23 @@ static void dispatch(struct worker *w, struct arena *arena)
 	}
 }
 
-SUSPENDS static enum err look_at_all(struct worker *w, struct arena *arena)
+/* At all of them each second, and in between at those with news: a hint of one entity must not cost a look at forty. */
+SUSPENDS static enum err look_around(struct worker *w, struct arena *arena)
 {
-	int64_t now_ms;
-	enum err e = redis_time(w, arena, &now_ms);
+	bool full = loop_mono_us(w->loop) - w->full_look_us >= (LOOK_MS - JITTER_MS) * US_PER_MS || !w->buffer_up;
+	int64_t now_us;
+	enum err e = worker_redis_now(w, arena, &now_us);
 
 	if (e == OK)
 		e = look_at_paused(w, arena);
-	for (size_t i = 0; e == OK && i < w->n; i++)
-		e = look(w, i, now_ms, arena);
+	for (size_t i = 0; e == OK && i < w->n; i++) {
+		if (!full && !w->seen[i].news)
+			continue;
+		w->seen[i].news = false; /* before the question: what comes during it is news again */
+		e = look(w, i, now_us / 1000, arena);
+	}
+	if (full && e == OK)
+		w->full_look_us = loop_mono_us(w->loop);
 	return e;
 }
 
@@ -208,7 +203,7 @@ SUSPENDS static void record_runs(struct worker *w)
 SUSPENDS static void look_once(struct worker *w)
 {
 	struct arena *arena = arena_new();
-	enum err e = look_at_all(w, arena);
+	enum err e = look_around(w, arena);
 
 	if (w->buffer_up != (e == OK)) {
 		w->buffer_up = e == OK;
@@ -230,7 +225,7 @@ SUSPENDS static void wait_for_news(struct worker *w)
 	random_bytes(&jitter, sizeof(jitter));
 	IGNORE(sleep_ms(w->loop, SPACING_MS, (struct deadline){INT64_MAX})); /* hints of one moment cause one look */
 	if (!w->awake)
-		IGNORE(waitq_wait(&w->wake, deadline_in(w->loop, LOOK_MS - jitter % 300))); /* either way it is time */
+		IGNORE(waitq_wait(&w->wake, deadline_in(w->loop, LOOK_MS - jitter % JITTER_MS))); /* either way it is time */
 	w->awake = false;
 }
 

@@ -176,17 +176,19 @@ SUSPENDS enum err sync_flush(struct req *req)
 	const struct flush_in *in = req->in;
 	struct worker *w = worker_of(req->daemon);
 	struct deadline until = {req->deadline.at_us - MARGIN_MS * US_PER_MS};
-	int64_t since_ms, left = 1;
+	int64_t since_us, since_ms, left = 1;
 	size_t from, to;
 	enum err e = chosen(req, in != NULL ? in->entity : STR(""), &from, &to);
 
+	if (e == OK)
+		e = worker_redis_now(w, req->arena, &since_us);
 	if (e != OK)
 		return e;
-	since_ms = loop_real_us(w->loop) / 1000 + (int64_t)(w->clock_difference_s * 1000);
+	since_ms = since_us / 1000;
 	for (size_t i = from; i < to; i++)
 		if (w->seen[i].flush_until_us < until.at_us)
 			w->seen[i].flush_until_us = until.at_us;
-	worker_wake(w);
+	worker_wake(w, w->n);
 	while (e == OK) {
 		e = remaining_of_all(req, from, to, since_ms, false, &left);
 		if (e != OK || left == 0 || sleep_ms(w->loop, POLL_MS, until) != OK || loop_mono_us(w->loop) >= until.at_us)
@@ -221,7 +223,7 @@ SUSPENDS static enum err change_paused(struct req *req, struct str command, cons
 	e = io.call(io.ctx, (struct redis_args){args, n}, req->arena, &reply);
 	if (e != OK)
 		return e;
-	worker_wake(w);
+	worker_wake(w, w->n);
 	e = req_reply_message(req, action);
 	return e == OK ? sync_audit(req, action, entity.n != 0 ? arena_cstr(req->arena, entity) : "all", in->reason,
 				    (struct str){NULL, 0})

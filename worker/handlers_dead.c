@@ -138,7 +138,7 @@ SUSPENDS enum err dead_replay(struct req *req)
 		e = buffer_replay(&io, t->entity, in->ids.v, in->ids.n, req->arena, &moved);
 	if (e != OK)
 		return e;
-	worker_wake(w);
+	worker_wake(w, t->index);
 	return answer(req, t, "replayed", moved, in->ids.v, in->ids.n, in->reason);
 }
 

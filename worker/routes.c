@@ -107,10 +107,10 @@ static void put_results(struct worker *w, struct buf *out)
 static void put_counters(struct worker *w, struct buf *out)
 {
 #define PUT_COUNTER(metric, help, value)                                                           \
-	metrics_head(out, metric, "counter", help);                                               \
-	for (size_t i = 0; i < w->n; i++) {                                                      \
-		struct job job = board_look(&w->board, i);                                       \
-                                                                                                 \
+	metrics_head(out, metric, "counter", help);                                                \
+	for (size_t i = 0; i < w->n; i++) {                                                        \
+		struct job job = board_look(&w->board, i);                                         \
+                                                                                                   \
 		metrics_put_i64(out, metric, (value), "entity", w->targets[i].entity->name, NULL); \
 	}
 	COUNTERS(PUT_COUNTER)

@@ -165,11 +165,6 @@ static bool is_stopping(void *ctx)
 	return board_stopping(&t->w->board);
 }
 
-static void wake_loop(void *ctx)
-{
-	worker_wake(ctx);
-}
-
 static void work_on_ticket(struct thread *t, const struct flusher *f, size_t entity, int64_t delay_ms)
 {
 	int64_t end_us = clock_mono_us() + TICKET_US, before;
@@ -184,7 +179,7 @@ static void work_on_ticket(struct thread *t, const struct flusher *f, size_t ent
 	if (e != OK)
 		snprintf(counts.error, sizeof(counts.error), "redis: %s", redis_sync_error(t->redis));
 	board_give(&t->w->board, entity, &counts, e != OK, clock_real_us());
-	loop_post(t->w->loop, wake_loop, t->w);
+	loop_post(t->w->loop, worker_ticket_done, &t->w->notes[entity]);
 }
 
 static void *thread_main(void *arg)

@@ -122,20 +122,6 @@ void watch_pressure(struct worker *w)
 	arena_free(arena);
 }
 
-SUSPENDS static enum err redis_now(struct worker *w, struct arena *arena, int64_t *ret_us)
-{
-	struct buffer_io io = worker_buffer_io(w);
-	struct redis_reply reply;
-	int64_t s, us;
-	enum err e = io.call(io.ctx, REDIS_ARGS(STR("TIME")), arena, &reply);
-
-	if (e == OK && (reply.n != 2 || !str_to_i64(reply.v[0].s, &s) || !str_to_i64(reply.v[1].s, &us)))
-		return ERR_BUG;
-	if (e == OK)
-		*ret_us = s * US_PER_S + us;
-	return e;
-}
-
 enum err watch_clock(struct worker *w)
 {
 	struct arena *arena = arena_new();
@@ -143,10 +129,10 @@ enum err watch_clock(struct worker *w)
 	struct clock_row row;
 	int64_t before, after;
 	double was = w->clock_difference_s;
-	enum err known = redis_now(w, arena, &before);
+	enum err known = worker_redis_now(w, arena, &before);
 	enum err e = pg_query_one(daemon_pg(w->daemon), &scope, &SQL_WORKER_CLOCK, PG_NO_PARAMS, &clock_row_schema, &row);
 
-	if (known == OK && e == OK && redis_now(w, arena, &after) == OK)
+	if (known == OK && e == OK && worker_redis_now(w, arena, &after) == OK)
 		w->clock_difference_s = ((double)before + (double)after) / 2e6 - (double)row.now_us / 1e6;
 	if (fabs(w->clock_difference_s) > CLOCKS_APART_S && fabs(was) <= CLOCKS_APART_S)
 		log_warn("the clocks of buffer and database differ", LOG_D("seconds", w->clock_difference_s));

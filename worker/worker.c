@@ -77,8 +77,35 @@ struct worker *worker_of(const struct daemon *d)
 	return daemon_state(d);
 }
 
-void worker_wake(struct worker *w)
+enum err worker_redis_now(struct worker *w, struct arena *arena, int64_t *ret_us)
 {
+	struct redis_reply reply;
+	int64_t s, us;
+	enum err e = io_call(w, REDIS_ARGS(STR("TIME")), arena, &reply);
+
+	if (e == OK && (reply.n != 2 || !str_to_i64(reply.v[0].s, &s) || !str_to_i64(reply.v[1].s, &us)))
+		return ERR_BUG;
+	if (e == OK)
+		*ret_us = s * US_PER_S + us;
+	return e;
+}
+
+void worker_ticket_done(void *ctx)
+{
+	const struct note *note = ctx;
+	struct worker *w = note->w;
+
+	/* A level that is done lets the next one begin. */
+	for (size_t i = 0; i < w->n; i++)
+		if (w->services[i] == w->services[note->target])
+			w->seen[i].news = true;
+	worker_wake(w, note->target);
+}
+
+void worker_wake(struct worker *w, size_t target)
+{
+	for (size_t i = 0; i < w->n; i++)
+		w->seen[i].news = w->seen[i].news || target == w->n || target == i;
 	w->awake = true;
 	waitq_wake(&w->wake, SIZE_MAX, OK);
 }
@@ -141,22 +168,29 @@ static void find_targets(struct worker *w)
 	w->services = mem_zalloc((n + 1) * sizeof(struct worker_service *));
 	w->seen = mem_zalloc((n + 1) * sizeof(*w->seen));
 	w->copied_to = mem_zalloc((n + 1) * sizeof(*w->copied_to));
+	w->notes = mem_zalloc((n + 1) * sizeof(*w->notes));
 	for (const struct worker_service *s = worker_services; s->name != NULL; s++)
 		add_service(w, s);
+	for (size_t i = 0; i < w->n; i++)
+		w->notes[i] = (struct note){w, i};
 }
 
 /* ---- hooks ---- */
 
 static void on_hint(void *ctx, struct str channel, struct str payload)
 {
+	const struct flush_target *t = worker_target(ctx, payload);
+	struct worker *w = ctx;
+
 	(void)channel;
-	(void)payload;
-	worker_wake(ctx);
+	worker_wake(w, t != NULL ? t->index : w->n);
 }
 
 static void on_connected(void *ctx)
 {
-	worker_wake(ctx);
+	struct worker *w = ctx;
+
+	worker_wake(w, w->n);
 }
 
 static enum err open_hints(struct worker *w, const char *url)
@@ -214,7 +248,7 @@ void worker_stop(struct daemon *d)
 	w->stopping = true;
 	board_stop(&w->board);
 	w->threads = threads_stop(w->threads);
-	worker_wake(w);
+	worker_wake(w, w->n);
 	redis_sub_close(w->hints);
 	cancel(w->relay);
 	cancel(w->copier);
@@ -228,6 +262,7 @@ void worker_stop(struct daemon *d)
 	free(w->targets);
 	free((void *)w->services);
 	free(w->seen);
+	free(w->notes);
 	free(w->copied_to);
 	waitq_done(&w->wake);
 	board_done(&w->board);

@@ -27,8 +27,15 @@ struct seen {
 	int64_t oldest_first_ms;                 /* first unsynced of the oldest record seen waiting; 0: none */
 	int64_t retry_peak_ms, retry_peak_at_us; /* the oldest retry that came to the head lately */
 	bool paused;
+	bool news;              /* look at it now, not when the second is over */
 	int64_t flush_until_us; /* claims wait for nothing until then (POST /sync/flush) */
 	int64_t not_before_us;  /* after a turn that failed in Redis */
+};
+
+/* What a thread posts when it has given a ticket back. */
+struct note {
+	struct worker *w;
+	size_t target;
 };
 
 struct worker {
@@ -39,12 +46,14 @@ struct worker {
 	struct flush_target *targets;
 	const struct worker_service **services; /* of each target */
 	struct seen *seen;
+	struct note *notes;
 	size_t n;
 	struct board board;
 	struct threads *threads;
 	struct redis_sub *hints;
 	struct waitq wake;
 	bool awake; /* a wake-up came while nobody waited */
+	int64_t full_look_us;
 	bool stopping;
 	struct fiber *coordinator, *relay, *copier;
 	bool buffer_up, pressed;
@@ -58,8 +67,11 @@ struct worker {
 };
 
 struct worker *worker_of(const struct daemon *d);
-void worker_wake(struct worker *w);                  /* loop context */
+/* News of an entity, or of all (target w->n): the coordinator looks at once. Loop context. */
+void worker_wake(struct worker *w, size_t target);
+void worker_ticket_done(void *note);                 /* for loop_post: its service has news */
 struct buffer_io worker_buffer_io(struct worker *w); /* on fibers, through the daemon's own connections */
+SUSPENDS MUST_CHECK enum err worker_redis_now(struct worker *w, struct arena *arena, int64_t *ret_us);
 /* By name among what this worker flushes; NULL. */
 const struct flush_target *worker_target(const struct worker *w, struct str entity);
 SUSPENDS bool worker_pause(struct worker *w, int64_t ms); /* false: stop */

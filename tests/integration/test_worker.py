@@ -230,7 +230,7 @@ def test_a_newer_version_goes_over_an_older_one_and_never_back(world: World) -> 
 @pytest.mark.parametrize("point", ["claim.after", "flush.before_commit", "flush.after_commit_before_ack", "ack.mid"])
 def test_a_worker_killed_in_a_flush_loses_and_doubles_nothing(world: World, point: str) -> None:
     parents, children = world.put("homework", 120), world.put("submission", 120)
-    broken = world.worker(failpoints=f"{point}=kill:0.5:1", wait=False)
+    broken = world.worker(failpoints=f"{point}=kill", wait=False)
     assert world.end(broken, dead=True) == -signal.SIGKILL
     newer = world.put("homework", 30, marks=5)  # written while the lease stands
     world.expire_leases()
@@ -244,7 +244,7 @@ def test_a_worker_killed_in_a_flush_loses_and_doubles_nothing(world: World, poin
 def test_a_worker_killed_before_giving_back_loses_nothing(world: World) -> None:
     world.put("poison", 1)
     good = world.put("homework", 40)
-    broken = world.worker(failpoints="nack.before=kill:1:1", wait=False)
+    broken = world.worker(failpoints="nack.before=kill", wait=False)
     assert world.end(broken, dead=True) == -signal.SIGKILL
     world.expire_leases()
     world.worker()
