@@ -315,6 +315,24 @@ void real_pg_sql(struct real_pg *pg, const char *sql)
 	PQclear(super(pg, sql));
 }
 
+void real_pg_migrate(struct real_pg *pg, const char *name)
+{
+	static const char here[] = __FILE__; /* …/tests/unit/real_pg.c */
+	char path[600], *text = NULL;
+	size_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%.*s../../db/migrations/%s", (int)(strrchr(here, '/') + 1 - here), here, name);
+	f = fopen(path, "re");
+	if (f == NULL || getdelim(&text, &n, '\0', f) < 0) {
+		fprintf(stderr, "%s cannot be read\n", path);
+		abort();
+	}
+	fclose(f);
+	real_pg_sql(pg, text);
+	free(text);
+}
+
 long real_pg_number(struct real_pg *pg, const char *sql)
 {
 	PGresult *res = super(pg, sql);

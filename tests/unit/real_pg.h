@@ -26,6 +26,7 @@ const char *real_pg_tcp_url(struct real_pg *pg, int port); /* 127.0.0.1, superus
 int real_pg_port(const struct real_pg *pg);
 pid_t real_pg_pid(const struct real_pg *pg);              /* the postmaster's */
 void real_pg_sql(struct real_pg *pg, const char *sql);    /* as superuser; several statements are fine */
+void real_pg_migrate(struct real_pg *pg, const char *name); /* a file of db/migrations, as superuser */
 long real_pg_number(struct real_pg *pg, const char *sql); /* the first column of the first row */
 
 #endif
