@@ -33,7 +33,9 @@ void field_wrong_type(struct field_in *in, const struct field *f, enum field_typ
 /* Reports each field that must be there and is not; `seen` has those about which something was said already. */
 void field_required(struct field_in *in, const struct schema *s, const struct field_path *at, const struct fields *head,
 		    uint64_t seen);
-/* The JSON text of an array into an array field: form.c's way into json_in.c. The text is one well-formed value. */
+/* Well-formed text of an array; what its strings are worth is the reader's to judge. */
+bool field_is_array_text(struct str value);
+/* The JSON text of an array into an array field, for forms and JSON_TEXT. The text has passed field_is_array_text. */
 bool field_array_text(struct field_in *in, const struct field *f, const struct field_path *at, struct str text, struct list *to);
 
 static inline bool field_is_array(const struct field *f)

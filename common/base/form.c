@@ -85,14 +85,6 @@ static bool repeated(struct form_state *state, const struct field *f, size_t i, 
 	return true;
 }
 
-/* Well-formed text of an array; what its strings are worth is the reader's to judge. */
-static bool is_array_text(struct str value)
-{
-	struct json_scan scan = json_scan_of(value);
-
-	return json_peek(&scan) == '[' && json_scan_value(&scan, 1) && json_at_end(&scan);
-}
-
 static bool take(struct form_state *state, const struct field *f, size_t i, const struct field_path *at, struct str value,
 		 void *to)
 {
@@ -107,7 +99,7 @@ static bool take(struct form_state *state, const struct field *f, size_t i, cons
 		field_problem(&state->in, at, "duplicate", "is there twice");
 		return false;
 	}
-	if (field_is_array(f) && !again && is_array_text(value)) {
+	if (field_is_array(f) && !again && field_is_array_text(value)) {
 		state->whole |= bit;
 		return field_array_text(&state->in, f, at, value, to);
 	}

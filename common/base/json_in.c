@@ -240,6 +240,26 @@ static enum value_state read_array(struct reader *r, const struct field *f, cons
 	return all;
 }
 
+/* JSON_TEXT: the array stands in a text. Pointers go on below the field, as if it stood there bare. */
+static enum value_state read_array_text(struct reader *r, const struct field *f, const struct field_path *at, struct list *to)
+{
+	struct json_text text;
+	struct str s;
+
+	r->scan.p++;
+	if (!json_scan_string(&r->scan, &text))
+		return VALUE_BAD;
+	if (was_unfit(r, at))
+		return VALUE_WRONG;
+	s = text_of(r, &text);
+	if ((f->flags & BLANK_NULL) != 0 && str_trim(s).n == 0)
+		return VALUE_NULL;
+	if (field_is_array_text(s))
+		return field_array_text(&r->in, f, at, s, to) ? VALUE_SET : VALUE_WRONG;
+	field_problem(&r->in, at, "json", "must be an array, or text with the JSON of one");
+	return VALUE_WRONG;
+}
+
 static enum value_state read_value(struct reader *r, const struct field *f, const struct field_path *at, unsigned depth, void *to)
 {
 	char first = json_peek(&r->scan);
@@ -254,6 +274,8 @@ static enum value_state read_value(struct reader *r, const struct field *f, cons
 		return read_json(r, f, at, depth, to);
 	if (!field_is_array(f))
 		return read_scalar(r, f, f->type, at, depth, first, to);
+	if (first == '"' && (f->flags & JSON_TEXT) != 0)
+		return read_array_text(r, f, at, to);
 	return first == '[' ? read_array(r, f, at, depth, to) : wrong(r, f, f->type, at, depth);
 }
 
@@ -352,6 +374,13 @@ enum err json_decode(const struct schema *s, struct str body, struct arena *aren
 	if (json_peek(&r.scan) != '{' || !read_object(&r, s, &root, 0, to) || !json_at_end(&r.scan))
 		return malformed(&r, body);
 	return r.in.invalid ? ERR_INVALID : OK;
+}
+
+bool field_is_array_text(struct str value)
+{
+	struct json_scan scan = json_scan_of(value);
+
+	return json_peek(&scan) == '[' && json_scan_value(&scan, 1) && json_at_end(&scan);
 }
 
 bool field_array_text(struct field_in *in, const struct field *f, const struct field_path *at, struct str text, struct list *to)

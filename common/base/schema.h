@@ -52,6 +52,7 @@ enum {
 	OMIT = 1 << 4,     /* JSON out leaves it away when absent, instead of null */
 	RAW_TEXT = 1 << 5, /* TEXT kept as it came: not trimmed (passwords) */
 	BLANK_NULL = 1 << 6, /* in a body "" means null: the frontend clears fields so */
+	JSON_TEXT = 1 << 7,  /* an array that a JSON body may also give as text with the array's JSON in it; a form may always */
 };
 
 struct enum_names {

@@ -229,6 +229,13 @@ size_t time_text(int64_t us, char to[TIME_TEXT + 1])
 	return n;
 }
 
+int date_weekday(int32_t day)
+{
+	int at = (int)(((int64_t)day + 3) % 7); /* 1970-01-01 was a Thursday */
+
+	return at < 0 ? at + 7 : at;
+}
+
 size_t time_http(int64_t us, char to[30])
 {
 	static const char days[] = "ThuFriSatSunMonTueWed"; /* day 0 was a Thursday */

@@ -19,6 +19,7 @@ bool date_parse(struct str s, int32_t *ret_day);
 void date_text(int32_t day, char to[DATE_TEXT + 1]);
 void date_split(int32_t day, int *ret_y, int *ret_m, int *ret_d);
 int32_t date_join(int y, int m, int d);                /* proleptic Gregorian; month 13 is January of the next year, day 0 the last of the month before */
+int date_weekday(int32_t day);                          /* 0: Monday … 6: Sunday */
 size_t time_http(int64_t us, char to[30]);             /* IMF-fixdate */
 
 int64_t clock_real_us(void);  /* CLOCK_REALTIME */

@@ -83,7 +83,7 @@ static const struct {
 	const char *name;
 } field_flags[] = {
 	{REQUIRED, "required"}, {NATURAL, "natural"},   {SERVER, "server"},         {HIDDEN, "hidden"},
-	{OMIT, "omit"},         {RAW_TEXT, "raw_text"}, {BLANK_NULL, "blank_null"},
+	{OMIT, "omit"},         {RAW_TEXT, "raw_text"}, {BLANK_NULL, "blank_null"}, {JSON_TEXT, "json_text"},
 };
 
 static void put_key(struct buf *out, const char *name)

@@ -351,6 +351,58 @@ static void text_that_cannot_be_stored_is_a_utf8_problem(void **state)
 	ok("\"note\":\"\\u0001\\u007f\\uffff\"");
 }
 
+#define TAKE_FIELDS(F, T)                                                                          \
+	F(T, LIST, branches, .sub = &branch_schema, .max_items = 3, .flags = REQUIRED | JSON_TEXT) \
+	F(T, INTS, scores, .flags = JSON_TEXT | BLANK_NULL)                                        \
+	F(T, INTS, bare)
+SCHEMA_STRUCT(take, TAKE_FIELDS);
+SCHEMA_TABLE(take, TAKE_FIELDS);
+
+static void expect_take(const char *body, enum err e, const char *problems)
+{
+	struct decoded d = {.arena = arena_new()};
+	struct take take;
+
+	d.e = json_decode(&take_schema, str_of(body), d.arena, &take, &d.problems);
+	if (d.e != e || strcmp(problems_text(&d), problems) != 0)
+		fail_msg("%s: %s, problems \"%s\"", body, err_name(d.e), problems_text(&d));
+	arena_free(d.arena);
+}
+
+static void an_array_may_come_as_text_where_the_table_says_so(void **state)
+{
+	struct arena *arena = arena_new();
+	struct problems problems = {.arena = arena};
+	struct take take;
+	const struct branch *branch;
+
+	(void)state;
+	assert_int_equal(json_decode(&take_schema,
+				     STR("{\"branches\":\" [{\\\"question_id\\\":\\\"" ID
+					 "\\\",\\\"answer\\\":\\\"a \\\\u00e9 \\\\\\\"b\\\\\\\"\\\"}] \",\"scores\":\"[1,2]\"}"),
+				     arena, &take, &problems),
+			 OK);
+	branch = take.branches.v;
+	assert_int_equal(take.branches.n, 1);
+	assert_true(str_is(branch->answer, "a é \"b\""));
+	assert_int_equal(take.scores.n, 2);
+	arena_free(arena);
+
+	expect_take("{\"branches\":[]}", OK, "");
+	expect_take("{\"branches\":\"[]\",\"scores\":\" \"}", OK, "");
+	expect_take("{\"branches\":\"\"}", ERR_INVALID, "/branches json");
+	expect_take("{\"branches\":\"[{]\"}", ERR_INVALID, "/branches json");
+	expect_take("{\"branches\":\"{}\"}", ERR_INVALID, "/branches json");
+	expect_take("{\"branches\":\"[] []\"}", ERR_INVALID, "/branches json");
+	expect_take("{\"branches\":\"[{},{\\\"question_id\\\":7}]\"}", ERR_INVALID,
+		    "/branches/0/question_id required|/branches/1/question_id type");
+	expect_take("{\"branches\":\"[{},{},{},{}]\",\"bare\":\"[1]\"}", ERR_INVALID,
+		    "/branches/0/question_id required|/branches/1/question_id required|/branches/2/question_id required|"
+		    "/branches too_many|/bare type");
+	expect_take("{\"branches\":7}", ERR_INVALID, "/branches type");
+	expect_take("{\"branches\":\"[]}", ERR_MALFORMED, " json");
+}
+
 static void null_and_blank_are_told_apart_from_absent(void **state)
 {
 	struct decoded d;
@@ -694,6 +746,7 @@ int main(void)
 		cmocka_unit_test(names_are_matched_as_they_are_spelt_or_escaped),
 		cmocka_unit_test(all_problems_are_told_in_order),
 		cmocka_unit_test(text_that_cannot_be_stored_is_a_utf8_problem),
+		cmocka_unit_test(an_array_may_come_as_text_where_the_table_says_so),
 		cmocka_unit_test(null_and_blank_are_told_apart_from_absent),
 		cmocka_unit_test(stored_json_is_bounded_by_bytes),
 		cmocka_unit_test(members_and_items_are_found_in_text),

@@ -43,6 +43,16 @@ static void every_day_has_text_that_reads_back(void **state)
 	assert_string_equal(text, "9999-12-31");
 }
 
+static void a_day_knows_its_weekday(void **state)
+{
+	(void)state;
+	assert_int_equal(date_weekday(date_join(2026, 11, 23)), 0);
+	assert_int_equal(date_weekday(date_join(2026, 11, 22)), 6);
+	assert_int_equal(date_weekday(0), 3);
+	assert_int_equal(date_weekday(-4), 6); /* before 1970, and no negative rest */
+	assert_int_equal(date_weekday(INT32_MAX), (INT32_MAX % 7 + 3) % 7);
+}
+
 static void days_outside_the_years_are_clamped_in_text(void **state)
 {
 	char text[DATE_TEXT + 1];
@@ -245,6 +255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_day_of_9999_years_agrees_with_the_c_library),
 		cmocka_unit_test(every_day_has_text_that_reads_back),
+		cmocka_unit_test(a_day_knows_its_weekday),
 		cmocka_unit_test(days_outside_the_years_are_clamped_in_text),
 		cmocka_unit_test(months_and_days_carry_over),
 		cmocka_unit_test(dates_that_do_not_exist_are_refused),
