@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything that is checked without running the program.
 #   tests/lint/run.sh            all of it
-#   tests/lint/run.sh --quick    without clang-tidy and cppcheck (seconds)
+#   tests/lint/run.sh --quick    without clang-tidy, cppcheck and whatever needs a build (seconds)
 #   tests/lint/run.sh --since REF    clang-tidy only over the .c files that changed since REF
 # S24_LINT_BUILD: folder for clang's build description (default build/lint).
 set -u
@@ -68,12 +68,18 @@ cpp_check() {
 		-D_GNU_SOURCE -D__x86_64__ -I common --file-list="$list"
 }
 
-# clang-tidy reads clang's own flags, and the sources made at build time must be there. Ninja builds the libraries below them first;
-# their warnings are clang-tidy's business here.
+# clang-tidy reads clang's own flags, and the sources made at build time must be there: they come with the daemons, which the generated pages
+# are compared with. Warnings are clang-tidy's business here.
 prepare() {
-	cmake --preset clang -DS24_WERROR=OFF -B "$build" >/dev/null &&
-		ninja -C "$build" -t targets all | sed -n 's|^\([^/:][^:]*embed/[^:]*\.h\):.*|\1|p' | xargs -r ninja -C "$build"
+	local name launcher=
+	command -v ccache >/dev/null && launcher=-DCMAKE_C_COMPILER_LAUNCHER=ccache
+	cmake --preset clang -DS24_WERROR=OFF -DS24_TESTS=OFF $launcher -B "$build" >/dev/null &&
+		for name in services/*/ worker/; do
+			[ ! -f "$name/CMakeLists.txt" ] || echo "bin/schools24-$(basename "$name")"
+		done | xargs -r ninja -C "$build"
 }
+
+pages() { tools/docs.py --check --bin "$build/bin"; }
 
 tidy() {
 	local files
@@ -82,7 +88,7 @@ tidy() {
 	else
 		files=$(tree 'common/*.c' 'services/*.c' 'worker/*.c')
 	fi
-	[ -z "$files" ] || xargs -P "$(nproc)" -n 8 clang-tidy -p "$build" --quiet <<<"$files"
+	[ -z "$files" ] || xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet <<<"$files"
 }
 
 step selftest /usr/bin/python3 -B tests/lint/selftest.py
@@ -95,6 +101,7 @@ if [ "$quick" = no ]; then
 	build=${S24_LINT_BUILD:-build/lint}
 	step cppcheck cpp_check
 	step prepare prepare
+	step pages pages
 	step clang-tidy tidy
 fi
 
