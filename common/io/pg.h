@@ -62,6 +62,13 @@ struct pg_param {
 /* Null instead of an empty slice or nil id: optional filters. */
 #define PG_TEXT_OR_NULL(x) ((struct pg_param){.type = PG_T_TEXT, .s = (x), .null = (x).n == 0})
 #define PG_UUID_OR_NULL(x) ((struct pg_param){.type = PG_T_UUID, .uuid = (x), .null = uuid_is_nil(x)})
+/* Null unless it is there: PG_IF(FIELD_HAS(in, list_in, from), PG_DATE(in->from)). */
+#define PG_IF(has, param) pg_param_if((has), (param))
+static inline struct pg_param pg_param_if(bool has, struct pg_param p)
+{
+	p.null = !has;
+	return p;
+}
 
 struct pg_params {
 	const struct pg_param *v;

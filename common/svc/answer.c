@@ -51,6 +51,32 @@ void req_json_id(struct req *req, const char *name, struct uuid value)
 	buf_putc(&req->body, '"');
 }
 
+void req_json_date(struct req *req, const char *name, int32_t day)
+{
+	char text[DATE_TEXT + 1];
+
+	date_text(day, text);
+	req_json_text(req, name, (struct str){text, DATE_TEXT});
+}
+
+void req_json_bool(struct req *req, const char *name, bool value)
+{
+	req_json_key(req, name);
+	buf_puts(&req->body, value ? STR("true") : STR("false"));
+}
+
+void req_json_null(struct req *req, const char *name)
+{
+	req_json_key(req, name);
+	buf_puts(&req->body, STR("null"));
+}
+
+void req_json_object(struct req *req, const char *name, const struct schema *s, const void *object)
+{
+	req_json_key(req, name);
+	json_encode(s, object, req->who.role, &req->body);
+}
+
 void req_json_list(struct req *req, const char *name, const struct schema *s, const struct list *rows)
 {
 	req_json_key(req, name);
@@ -81,8 +107,7 @@ enum err req_reply_as(struct req *req, const char *name, const struct schema *s,
 {
 	take_version(req, s, object);
 	req_json_begin(req);
-	req_json_key(req, name);
-	json_encode(s, object, req->who.role, &req->body);
+	req_json_object(req, name, s, object);
 	req_json_end(req);
 	return OK;
 }

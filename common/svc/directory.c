@@ -6,6 +6,7 @@
 
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "io/tz.h"
 #include "svc/authn_internal.h"
 
 #define MEMORY_US (INT64_C(3600) * US_PER_S)
@@ -130,6 +131,19 @@ SUSPENDS static enum err look_up(struct req *req, const char *kind, struct uuid 
 enum err directory_school(struct req *req, struct dir_school *ret)
 {
 	return look_up(req, "school", req->who.school_id, &dir_school_schema, ret);
+}
+
+enum err directory_today(struct req *req, int32_t *ret_day)
+{
+	struct dir_school school;
+	enum err e = directory_school(req, &school);
+	const struct tz *zone;
+
+	if (e != OK)
+		return e;
+	zone = tz_find(school.time_zone);
+	*ret_day = zone ? tz_date(zone, req->now_us) : (int32_t)(req->now_us / (86400 * US_PER_S));
+	return OK;
 }
 
 enum err directory_class(struct req *req, struct uuid class_id, struct dir_class *ret)

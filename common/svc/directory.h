@@ -49,6 +49,8 @@ SCHEMA_STRUCT(dir_user, DIR_USER_FIELDS);
 SCHEMA_STRUCT(dir_children, DIR_CHILDREN_FIELDS);
 
 SUSPENDS MUST_CHECK enum err directory_school(struct req *req, struct dir_school *ret); /* the caller's school */
+/* The date in the caller's school now; of an unknown zone, in UTC. */
+SUSPENDS MUST_CHECK enum err directory_today(struct req *req, int32_t *ret_day);
 SUSPENDS MUST_CHECK enum err directory_class(struct req *req, struct uuid class_id, struct dir_class *ret);
 SUSPENDS MUST_CHECK enum err directory_subject(struct req *req, struct uuid subject_id, struct dir_subject *ret);
 SUSPENDS MUST_CHECK enum err directory_student(struct req *req, struct uuid student_id, struct dir_student *ret);

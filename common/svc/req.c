@@ -250,6 +250,17 @@ enum err req_invalid(struct req *req, const char *pointer, const char *code, con
 	return ERR_INVALID;
 }
 
+enum err req_invalid_at(struct req *req, const char *code, const char *message, const char *pointer_fmt, ...)
+{
+	const char *pointer;
+	va_list ap;
+
+	va_start(ap, pointer_fmt);
+	pointer = arena_vprintf(req->arena, pointer_fmt, ap);
+	va_end(ap);
+	return req_invalid(req, pointer, code, message);
+}
+
 static size_t param_index(const struct req *req, const char *name)
 {
 	for (size_t i = 0; i < req->n_params; i++)

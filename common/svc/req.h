@@ -83,6 +83,8 @@ struct req {
 enum err req_fail_at(struct req *req, enum err e, const char *code, const char *file, int line, const char *fmt, ...) PRINTF(6, 7);
 /* 422 for one field: req_invalid(req, "/due_date", "date", "is before today"). */
 enum err req_invalid(struct req *req, const char *pointer, const char *code, const char *message);
+/* The same with a pointer made here, for items of a list: req_invalid_at(req, "unknown", "is not in this class", "/attendance/%zu/student_id", i). */
+enum err req_invalid_at(struct req *req, const char *code, const char *message, const char *pointer_fmt, ...) PRINTF(4, 5);
 
 /* ---- answers ---- */
 enum err req_reply(struct req *req, const struct schema *s, const void *object);             /* the object itself */
@@ -91,12 +93,16 @@ enum err req_reply_as(struct req *req, const char *name, const struct schema *s,
 enum err req_reply_page(struct req *req, const char *name, const struct schema *s, const struct list *rows, int64_t total);
 enum err req_reply_list(struct req *req, const char *name, const struct schema *s, const struct list *rows); /* {"classes": […]} */
 enum err req_reply_message(struct req *req, const char *message_text); /* {"message": "…"}: an answer of success */
-/* Free form: write members into req->body between req_object_begin and req_object_end. */
+/* Free form: write members into req->body between req_json_begin and req_json_end. */
 void req_json_begin(struct req *req);                       /* { */
 void req_json_key(struct req *req, const char *name);       /* ,"name": */
 void req_json_text(struct req *req, const char *name, struct str value);
 void req_json_int(struct req *req, const char *name, int64_t value);
 void req_json_id(struct req *req, const char *name, struct uuid value);
+void req_json_date(struct req *req, const char *name, int32_t day);
+void req_json_bool(struct req *req, const char *name, bool value);
+void req_json_null(struct req *req, const char *name);
+void req_json_object(struct req *req, const char *name, const struct schema *s, const void *object);
 void req_json_list(struct req *req, const char *name, const struct schema *s, const struct list *rows);
 void req_json_end(struct req *req);                         /* } */
 void req_header(struct req *req, const char *name, const char *fmt, ...) PRINTF(3, 4);

@@ -40,6 +40,23 @@ static enum err get_wrapped(struct req *req)
 	return req_reply_as(req, "thing", &thing_schema, &t);
 }
 
+static enum err get_free(struct req *req)
+{
+	struct thing t;
+	struct uuid id = {{9}};
+
+	thing_fill(&t);
+	req_json_begin(req);
+	req_json_date(req, "date", 0);
+	req_json_bool(req, "is_open", true);
+	req_json_null(req, "next");
+	req_json_id(req, "id", id);
+	req_json_object(req, "thing", &thing_schema, &t);
+	req_json_int(req, "n", -1);
+	req_json_end(req);
+	return OK;
+}
+
 static enum err get_list(struct req *req)
 {
 	struct page page = req_page(req, 2);
@@ -94,6 +111,7 @@ static enum err delete_thing(struct req *req)
 static const struct route routes[] = {
 	{HTTP_GET, "/thing", ROLE_PEOPLE, MAY_SELF, .handler = get_thing},
 	{HTTP_GET, "/wrapped", ROLE_PEOPLE, MAY_SELF, .handler = get_wrapped},
+	{HTTP_GET, "/free", ROLE_PEOPLE, MAY_SELF, .handler = get_free},
 	{HTTP_GET, "/things", ROLE_PEOPLE, MAY_SELF, .query = &list_in_schema, .handler = get_list},
 	{HTTP_GET, "/empty", ROLE_PEOPLE, MAY_SELF, .handler = get_plain_list},
 	{HTTP_POST, "/things", ROLE_PEOPLE, MAY_SELF, .handler = post_thing},
@@ -163,6 +181,15 @@ static void if_none_match_is_a_304_without_body(void **state)
 	assert_int_equal(a.status, 200);
 	a = kit_get(k, "/api/v1/thing", TEACHER "If-None-Match: *\r\n");
 	assert_int_equal(a.status, 304);
+}
+
+static void free_form_answers_have_members_of_every_type(void **state)
+{
+	struct str body = kit_get(*state, "/api/v1/free", TEACHER).body;
+
+	assert_holds(body, "{\"date\":\"1970-01-01\",\"is_open\":true,\"next\":null,\"id\":\"09000000-");
+	assert_holds(body, "\"thing\":{\"id\":\"07000000-");
+	assert_holds(body, "},\"n\":-1}");
 }
 
 static void composed_answers_carry_a_weak_tag_or_none(void **state)
@@ -252,6 +279,7 @@ int main(void)
 		T(a_row_is_answered_with_its_version_and_hash),
 		T(personal_answers_are_private_and_revalidated),
 		T(if_none_match_is_a_304_without_body),
+		T(free_form_answers_have_members_of_every_type),
 		T(composed_answers_carry_a_weak_tag_or_none),
 		T(head_has_the_headers_of_get),
 		T(a_page_links_to_its_neighbours),

@@ -17,8 +17,7 @@ static enum err failing(struct req *req)
 	if (fail_with == ERR_INVALID) {
 		enum err e = req_invalid(req, "/due_date", "date", "is before \"today\"");
 
-		problem_add(&req->problems, "/questions/2/marks", "max", "is above 100");
-		return e;
+		return req_invalid_at(req, "max", "is above 100", "/questions/%d/marks", 2) == e ? e : ERR_BUG;
 	}
 	if (fail_with == ERR_OVERLOAD)
 		req->retry_after_s = 11;
