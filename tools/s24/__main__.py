@@ -81,9 +81,12 @@ def up(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     stack = standing_stack(arguments.mongo)
     print(f"s24: Schools24 in {stack.folder}, servers run as user id {stack.account.uid}")
+    if arguments.mongo:
+        stack.mongo.check()  # before the minutes of a build
     with locked(stack):
         with step("build"):
-            built = build("release", [f"schools24-{name}" for name in (*existing(), *(["worker"] if (ROOT / "worker" / "CMakeLists.txt").exists() else []))])
+            daemons = [*existing(), *(["worker"] if (ROOT / "worker" / "CMakeLists.txt").exists() else [])]
+            built = build("release", [*(f"schools24-{name}" for name in daemons), "prove_documents"])
         with step("install"):
             changed = installed(stack, built / "bin")
         if changed:
@@ -105,6 +108,7 @@ def up(arguments: argparse.Namespace) -> int:
         if stack.environment != "production":
             print("s24: one homework from the browser's request to the database row:")
             run_slice(stack, lambda text, seconds: print(f"s24:   {seconds * 1000:7.1f} ms  {text}"))
+            print(f"s24: {stack.prove_documents(built / 'tests' / 'prove_documents')}")
     print(f"s24: up after {time.monotonic() - started:.1f} s: {stack.url}")
     if stack.environment != "production":
         for role, login in logins().items():
@@ -143,6 +147,10 @@ def status(_: argparse.Namespace) -> int:
             pages = pathlib.Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
             memory = f"{int(pages) * resource.getpagesize() / 1048576:6.1f} MB"
         print(f"{name:<13} {state:<10} {pid or '-':>8} {ports[name]:>6} {memory:>10}")
+    if stack.use_mongo:
+        state = "ready" if stack.mongo.ready() else "stopped"
+        good = good and state == "ready"
+        print(f"{'mongo':<13} {state:<10} {stack.mongo.pid or '-':>8} {stack.mongo.port:>6}")
     return 0 if good else 1
 
 

@@ -4,6 +4,7 @@
 # FerretDB 2 in front of it, built once and kept under the user's cache directory.
 #
 #	mongo_server.sh check            exit 0 and say which server there will be, or exit 3 and say why there is none
+#	mongo_server.sh cached           exit 0 when start needs no prepare, so seconds; else exit 3 and say why
 #	mongo_server.sh prepare          build what is missing (about four minutes, 1 GB, as root); at once when it is there
 #	mongo_server.sh start DIR PORT   start it on 127.0.0.1:PORT with its data in DIR; prints the URI (and keeps it in DIR/uri)
 #	mongo_server.sh stop DIR         stop it; the data stays
@@ -38,6 +39,16 @@ mongo_check() {
 		return 3
 	fi
 	echo documentdb
+}
+
+mongo_cached() {
+	local kind
+
+	kind=$(mongo_check) || return $?
+	if [ "$kind" = documentdb ] && [ ! -e "$mongo_cache/ready" ]; then
+		mongo_say "not prepared yet (tools/s24/mongo_server.sh prepare: once, minutes)"
+		return 3
+	fi
 }
 
 # Runs a command inside the chroot with its own /proc, /dev and, when given, DIR as /srv.
@@ -235,9 +246,9 @@ mongo_stop() { # DIR
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 	set -u
 	case "${1-} $#" in
-	"check 1" | "prepare 1" | "stop 2" | "start 3") "mongo_$1" "${@:2}" ;;
+	"check 1" | "cached 1" | "prepare 1" | "stop 2" | "start 3") "mongo_$1" "${@:2}" ;;
 	*)
-		sed -n '3,12s/^# \{0,1\}//p' "$0" >&2
+		sed -n '3,13s/^# \{0,1\}//p' "$0" >&2
 		exit 2
 		;;
 	esac

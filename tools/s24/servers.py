@@ -265,14 +265,36 @@ class Mongo:
         self.script, self.folder, self.port = script, folder, port
 
     def run(self, *arguments: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(self.script), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, timeout=timeout_s)
+        # What it starts outlives the terminal.
+        return subprocess.run([str(self.script), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False, timeout=timeout_s,
+                              start_new_session=True)
+
+    def check(self) -> None:
+        """Raises when this machine cannot have one; the script says why."""
+        if self.run("check").returncode != 0:
+            raise StackError("no MongoDB server on this machine; without --mongo documents are in PostgreSQL")
 
     def start(self) -> str:
-        for arguments in (("check",), ("prepare",), ("start", str(self.folder), str(self.port))):
-            result = self.run(*arguments)
-            if result.returncode != 0:
-                raise StackError(f"no MongoDB server: mongo_server.sh {arguments[0]} says why above")
+        self.check()
+        if self.pid is None and accepts(self.port):
+            raise StackError(f"port {self.port} is taken by another program (S24_PORT_MONGO moves MongoDB)")
+        for arguments in (("prepare",), ("start", str(self.folder), str(self.port))):
+            if self.run(*arguments).returncode != 0:
+                raise StackError(f"no MongoDB server: mongo_server.sh {arguments[0]} failed, see above")
         return self.uri
+
+    @property
+    def pid(self) -> int | None:
+        """Of the server that speaks MongoDB's protocol; None when it does not run."""
+        try:
+            number = int((self.folder / "mongo.pid").read_text(encoding="utf-8"))
+            command = pathlib.Path(f"/proc/{number}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return number if b"mongod" in command or b"ferretdb" in command else None
+
+    def ready(self) -> bool:
+        return self.pid is not None and accepts(self.port)
 
     @property
     def uri(self) -> str:

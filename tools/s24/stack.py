@@ -19,7 +19,7 @@ from .migrate import migrate
 from .servers import Gateway, Mongo, Postgres, Redis, Service
 
 MIGRATIONS = ROOT / "db" / "migrations"
-MONGO_SCRIPT = ROOT / "tests" / "harness" / "mongo_server.sh"
+MONGO_SCRIPT = ROOT / "tools" / "s24" / "mongo_server.sh"
 FIXED = ("gateway", "pg", "redis_buffer", "redis_cache", "mongo", "worker", "worker_admin")
 # Settings that an operator may give in his environment; everything else of it stays out of the daemons.
 TUNABLE = ("BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE", "WRITE_BUFFER_",
@@ -141,6 +141,8 @@ class Stack:
         self.postgres.set_owner_password(self.password(Postgres.OWNER))
         if self.use_mongo:
             self.mongo.start()
+        else:
+            self.mongo.stop()  # of an `up` before that wanted it; its data stays
 
     def configure_redis(self) -> None:
         names = [*self.names, "worker"]
@@ -205,7 +207,7 @@ class Stack:
         if "auth" in self.services:
             settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
-            environment["S24_MONGO_URI"] = self.mongo.uri
+            environment["S24_MONGO_URI_FILE"] = self.secret_file("mongo_uri", self.mongo.uri)
         if service.configure(settings, environment) and service.process.pid is not None:
             service.stop()  # start_daemons starts it again, with what is new
 
@@ -256,6 +258,18 @@ class Stack:
         self.mongo.stop()
         return codes
 
+    def prove_documents(self, program_file: pathlib.Path) -> str:
+        """Puts, gets and finds documents in the very store of the daemons, through the same driver; returns what the program says of it."""
+        service = "quiz"  # its schema has the embedded store
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "DATABASE_URL": self.database_url(service)}
+        if self.use_mongo:
+            environment["S24_MONGO_URI"] = self.mongo.uri
+        environment |= {name: value for name, value in self.extra.items() if name.endswith("SAN_OPTIONS")}
+        result = subprocess.run([str(program_file), service], capture_output=True, text=True, check=False, timeout=60, env=environment)
+        if result.returncode != 0:
+            raise StackError(result.stderr.strip() or f"{program_file.name} ended with {result.returncode}")
+        return result.stdout.strip()
+
     # ---- what others need to know ----------------------------------------------------------------------------------------------
 
     def env(self, logins: object = None) -> dict[str, object]:
@@ -268,7 +282,7 @@ class Stack:
             "pg_url": self.postgres.url(Postgres.SUPERUSER, self.password("pg_superuser")),
             "redis_buffer_url": self.buffer.url("operator", operator),
             "redis_cache_url": self.cache.url("operator", operator),
-            "mongo_uri": self.mongo.uri or None,
+            "mongo_uri": self.mongo.uri if self.use_mongo else None,
             "services": {name: of(service) for name, service in self.services.items()},
             "worker": of(self.worker) if self.has_worker else None,
             "logins": logins or {},

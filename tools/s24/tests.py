@@ -8,11 +8,15 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from .base import ROOT, StackError
+from .base import ROOT, StackError, free_ports
 from .build import build, step
+from .servers import Mongo
 from .services import existing
+from .stack import MONGO_SCRIPT
 
 PYTHON = "/usr/bin/python3"
 CORES = str(os.cpu_count() or 2)
@@ -38,8 +42,8 @@ class Tally:
         self.passed = self.failed = self.skipped = 0
         self.broken: list[str] = []
 
-    def ctest(self, folder: pathlib.Path, *more: str) -> None:
-        code, text = run(["ctest", "--test-dir", str(folder), "--output-on-failure", "-j", CORES, "--no-tests=error", *more])
+    def ctest(self, folder: pathlib.Path, *more: str, **environment: str) -> None:
+        code, text = run(["ctest", "--test-dir", str(folder), "--output-on-failure", "-j", CORES, "--no-tests=error", *more], **environment)
         match = re.search(r"tests passed, (\d+) tests failed out of (\d+)", text)
         if match:
             self.failed += int(match.group(1))
@@ -66,6 +70,30 @@ class Tally:
         return 1 if self.broken or self.failed else 0
 
 
+@contextmanager
+def mongo_server(prepare: bool) -> Iterator[dict[str, str]]:
+    """What tells the tests of a real MongoDB server: S24_TEST_MONGO_URI, given from outside or of a server that lives as long as they do.
+    `prepare`: take the minutes to build one; else only a server that starts in seconds. Without one the line says why."""
+    if os.environ.get("S24_TEST_MONGO_URI"):
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="s24-mongo-") as folder:
+        server = Mongo(MONGO_SCRIPT, pathlib.Path(folder) / "data", free_ports(1)[0])
+        environment = {}
+        if server.run("check" if prepare else "cached").returncode == 0:
+            try:
+                with step("a real MongoDB server"):
+                    environment = {"S24_TEST_MONGO_URI": server.start()}
+            except StackError as error:
+                print(f"s24: {error}")
+        if not environment:
+            print("s24: the MongoDB half of the document store's tests is skipped: this machine has no server ready, see the line above")
+        try:
+            yield environment
+        finally:
+            server.stop()
+
+
 def fuzz(tally: Tally) -> None:
     """Ten seconds of new input for each target."""
     with step("build with libFuzzer"):
@@ -89,7 +117,8 @@ def test(arguments: argparse.Namespace) -> int:
         folder = build("asan")
     system = ["tests/integration", *(["tests/fault"] if list((ROOT / "tests" / "fault").glob("test_*.py")) else [])]
     if suite in ("", "unit", "all"):
-        tally.ctest(folder, *(more if suite == "unit" else []))
+        with mongo_server(prepare=suite == "all") as mongo:
+            tally.ctest(folder, *(more if suite == "unit" else []), **mongo)
     if suite in ("", "integration"):
         tally.pytest(["tests/integration"], folder, "-m", "not long", *more)
     elif suite == "fault":
