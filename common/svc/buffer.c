@@ -236,22 +236,40 @@ static void scope_elements(struct buffer_put *p, struct args *to, const struct e
 	}
 }
 
+/* A column of a scope: the row's head has two that are in no table. */
+static bool scope_column(const struct entity *e, struct str name, const void *row, struct buf *out)
+{
+	const struct row *head = row;
+	const struct field *f;
+
+	if (str_is(name, "school_id") || str_is(name, "id")) {
+		buf_put_uuid(out, name.n == 2 ? head->id : head->school_id);
+		return true;
+	}
+	f = schema_find(e->schema, name);
+	return f && field_is_set(e->schema, f, row) && buffer_field_text(f, row, out);
+}
+
+bool buffer_scope_text(const struct entity *e, const char *kind, const void *row, struct buf *out)
+{
+	struct str rest = str_of(kind);
+
+	buf_puts(out, rest);
+	while (rest.p) {
+		struct str name = str_split(&rest, '+');
+
+		buf_putc(out, ':');
+		if (!scope_column(e, name, row, out))
+			return false;
+	}
+	return out->n < 256; /* the script's bound; ids and dates never reach it */
+}
+
 static void scope_columns(struct buffer_put *p, struct args *to, const struct entity *e, const char *kind, const void *row)
 {
-	struct str rest = str_of(kind), name;
 	struct buf b = buf_in(p->arena);
 
-	buf_puts(&b, rest);
-	while (rest.p) {
-		const struct field *f;
-
-		name = str_split(&rest, '+');
-		f = schema_find(e->schema, name);
-		buf_putc(&b, ':');
-		if (!field_is_set(e->schema, f, row) || !buffer_field_text(f, row, &b))
-			return;
-	}
-	if (b.n < 256) /* the script's bound; ids and dates never reach it */
+	if (buffer_scope_text(e, kind, row, &b))
 		args_add(p->arena, to, buf_str(&b));
 }
 

@@ -96,6 +96,8 @@ MUST_CHECK enum err buffer_discard(const struct buffer_io *io, const struct enti
 
 /* A field's canonical text, as in scopes and natural ids; false for types that are no key. */
 bool buffer_field_text(const struct field *f, const void *row, struct buf *out);
+/* A row's scope of a kind without []: "date+class_id:2026-11-21:<uuid>", behind wb:scope:E: the key. False: one of its fields is not set. */
+bool buffer_scope_text(const struct entity *e, const char *kind, const void *row, struct buf *out);
 /* Keys, in an arena. */
 struct str buffer_key(struct arena *arena, const struct entity *e, struct uuid id);      /* write_buffer:E:id */
 struct str buffer_meta_key(struct arena *arena, const struct entity *e, struct uuid id); /* meta:write_buffer:E:id */

@@ -106,5 +106,11 @@ SUSPENDS MUST_CHECK enum err change_commit(struct change *c);
  * table is read. Above 500 rows the records are urged. With the buffer away: "[]", and the answer says X-Data: database-only. */
 SUSPENDS MUST_CHECK enum err entity_overlay(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n,
 					    struct str *ret_jsonb);
+/* The same for the one scope that a row has, whatever its columns: set them in a struct of the entity.
+ *	struct attendance like = {0};
+ *	FIELD_PUT(&like, attendance, date, day); FIELD_PUT(&like, attendance, class_id, class_id);
+ *	e = entity_overlay_like(req, &attendance_entity, "date+class_id", &like, &overlay); */
+SUSPENDS MUST_CHECK enum err entity_overlay_like(struct req *req, const struct entity *e, const char *scope, const void *row,
+						 struct str *ret_jsonb);
 
 #endif

@@ -2,6 +2,7 @@
 /* The unsynced rows of a list, for the E_live functions: scope → ids → records → rows as jsonb (write-path.md 5). */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "svc/bases.h"
@@ -62,8 +63,7 @@ static void put_row(const struct schema *columns, const struct row *row, struct 
 }
 
 /* Ids of all unsynced records of the scopes, each once. */
-SUSPENDS static enum err scope_ids(struct req *req, const struct entity *e, const char *scope, const struct uuid *values,
-				   size_t n, struct list *ret)
+SUSPENDS static enum err scope_ids(struct req *req, const struct str *keys, size_t n, struct list *ret)
 {
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 	struct redis_op **ops = arena_array(req->arena, n, sizeof(*ops));
@@ -72,12 +72,7 @@ SUSPENDS static enum err scope_ids(struct req *req, const struct entity *e, cons
 	size_t most = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		char text[UUID_TEXT + 1];
-
-		uuid_text(values[i], text);
-		ops[i] = redis_start(
-			daemon_buffer(req->daemon),
-			REDIS_ARGS(STR("HKEYS"), buffer_scope_key(req->arena, e, scope, (struct str){text, UUID_TEXT})));
+		ops[i] = redis_start(daemon_buffer(req->daemon), REDIS_ARGS(STR("HKEYS"), keys[i]));
 	}
 	for (size_t i = 0; i < n; i++) {
 		enum err err = redis_finish(ops[i], req->arena, d, &replies[i]);
@@ -142,15 +137,14 @@ SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const
 	return OK;
 }
 
-enum err entity_overlay(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n,
-			struct str *ret_jsonb)
+SUSPENDS static enum err overlay(struct req *req, const struct entity *e, const struct str *keys, size_t n, struct str *ret_jsonb)
 {
 	struct buf out = buf_in(req->arena);
 	struct list ids = {0};
 	enum err err;
 
 	buf_putc(&out, '[');
-	err = n == 0 ? OK : scope_ids(req, e, scope, values, n, &ids);
+	err = n == 0 ? OK : scope_ids(req, keys, n, &ids);
 	if (err == OK && ids.n > OVERLAY_MAX)
 		return req_fail(req, ERR_OVERLOAD, "Too many unsynced records for one list");
 	if (err == OK && ids.n > OVERLAY_URGE) {
@@ -170,4 +164,32 @@ enum err entity_overlay(struct req *req, const struct entity *e, const char *sco
 	buf_putc(&out, ']');
 	*ret_jsonb = buf_str(&out);
 	return OK;
+}
+
+enum err entity_overlay(struct req *req, const struct entity *e, const char *scope, const struct uuid *values, size_t n,
+			struct str *ret_jsonb)
+{
+	struct str *keys = arena_array(req->arena, n, sizeof(*keys));
+
+	for (size_t i = 0; i < n; i++) {
+		char text[UUID_TEXT + 1];
+
+		uuid_text(values[i], text);
+		keys[i] = buffer_scope_key(req->arena, e, scope, (struct str){text, UUID_TEXT});
+	}
+	return overlay(req, e, keys, n, ret_jsonb);
+}
+
+enum err entity_overlay_like(struct req *req, const struct entity *e, const char *scope, const void *row, struct str *ret_jsonb)
+{
+	struct buf key = buf_in(req->arena);
+	struct str one;
+
+	if (!buffer_scope_text(e, scope, row, &key)) {
+		log_error("a list asks for a scope of which it has not set every field", LOG_S("entity", e->name),
+			  LOG_S("scope", scope));
+		return ERR_BUG;
+	}
+	one = str_of(arena_printf(req->arena, "wb:scope:%s:%.*s", e->name, STR_FMT(buf_str(&key))));
+	return overlay(req, e, &one, 1, ret_jsonb);
 }
