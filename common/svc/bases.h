@@ -25,7 +25,7 @@ struct bases {
 
 struct base *base_find(struct req *req, const struct entity *e, struct uuid id); /* NULL: not read yet */
 struct base *base_add(struct req *req, const struct base *base);
-void bases_forget(struct req *req); /* before a fresh try */
+void bases_forget(struct req *req); /* before a fresh try: all but the one of the object that the rule has loaded */
 
 const struct entity_sql *entity_statements(struct req *req, const struct entity *e);
 /* The buffer's calls on fibers, one try each at most try_ms long. */

@@ -99,32 +99,44 @@ SUSPENDS static enum err ask_auth(struct req *req, const char *kind, struct uuid
 	return reply.status == 200 ? OK : ERR_PEER;
 }
 
-SUSPENDS static enum err look_up(struct req *req, const char *kind, struct uuid id, const struct schema *s, void *to)
+/* Redis, then auth; what they say is remembered while somebody would tell of a change. */
+SUSPENDS static enum err ask(struct req *req, const char *kind, struct uuid id, struct str key, struct str *ret)
 {
 	struct authn *a = req->daemon->authn;
-	struct str key = str_of(directory_key(req->arena, req->who.school_id, kind, id)), json;
-	struct problems problems = {.arena = req->arena};
+	struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, REDIS_TRY_MS));
 	uint64_t turn = a->directory_turn;
 	struct redis_reply reply = {0};
 	enum err e = OK;
 
-	if (lru_get(a->directory, key, req->now_us, &json)) {
-		json = arena_str(req->arena, json);
-	} else {
-		struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, REDIS_TRY_MS));
+	if (req->daemon->cache && redis_call(req->daemon->cache, req->arena, d, REDIS_ARGS(STR("GET"), key), &reply) == OK &&
+	    reply.type == REDIS_STRING && reply.s.n != 0) /* empty: it has just changed */
+		*ret = reply.s;
+	else
+		e = ask_auth(req, kind, id, ret);
+	if (e == OK && turn == a->directory_turn && redis_sub_is_up(a->directory_sub))
+		lru_put(a->directory, key, *ret, req->now_us + MEMORY_US);
+	return e;
+}
 
-		if (req->daemon->cache &&
-		    redis_call(req->daemon->cache, req->arena, d, REDIS_ARGS(STR("GET"), key), &reply) == OK &&
-		    reply.type == REDIS_STRING && reply.s.n != 0) /* empty: it has just changed */
-			json = reply.s;
-		else
-			e = ask_auth(req, kind, id, &json);
-		if (e != OK)
-			return e;
-		/* Without a living subscription nobody would tell this memory of a change. */
-		if (turn == a->directory_turn && redis_sub_is_up(a->directory_sub))
-			lru_put(a->directory, key, json, req->now_us + MEMORY_US);
+SUSPENDS static enum err look_up(struct req *req, const char *kind, struct uuid id, const struct schema *s, void *to)
+{
+	struct authn *a = req->daemon->authn;
+	struct str key = str_of(directory_key(req->arena, req->who.school_id, kind, id)), json, remembered;
+	struct problems problems = {.arena = req->arena};
+	bool known = lru_get(a->directory, key, req->now_us, &remembered);
+	enum err e = OK;
+
+	if (known)
+		json = remembered = arena_str(req->arena, remembered);
+	/* Without a living subscription nobody tells the memory of a change: then it is asked last, when auth is away as well. */
+	if (!known || !redis_sub_is_up(a->directory_sub))
+		e = ask(req, kind, id, key, &json);
+	if (e == ERR_PEER && known) {
+		json = remembered;
+		e = OK;
 	}
+	if (e != OK)
+		return e;
 	return json_decode(s, json, req->arena, to, &problems) == OK ? OK : ERR_CORRUPT;
 }
 

@@ -131,9 +131,14 @@ struct base *base_add(struct req *req, const struct base *base)
 void bases_forget(struct req *req)
 {
 	struct bases *all = bases_of(req);
+	const struct row *object = req->object_entity ? req->object : NULL;
+	struct base *loaded = object ? base_find(req, req->object_entity, object->id) : NULL;
+	struct base kept = loaded ? *loaded : (struct base){0};
 
 	all->n = 0;
 	all->lost_race = false;
+	if (loaded) /* the rule's object: a child's read asks whether it is new */
+		base_add(req, &kept);
 }
 
 /* ---- reading ---- */

@@ -40,6 +40,7 @@ def away(server: Any, stack: TestStack) -> Iterator[None]:
     finally:
         server.start()
         wait_for("everybody is ready", lambda: all(service.is_ready() for service in stack.daemons), 30)
+        wait_for("auth has its database", lambda: Client(stack.url).login(email("admin"), PASSWORD).status == 200, 30)
 
 
 def in_time(answer: Answer, started: float) -> Answer:

@@ -57,7 +57,9 @@ def operator(password: str) -> str:
 
 def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str]]) -> str:
     """The buffer's users. `passwords`: operator, worker and the daemons; `entities`: the buffered entities of each daemon."""
-    lines = ["user default off resetpass", operator(passwords["operator"])]
+    # Nobody can be the default user, but Redis replays its append-only file as it: without the right to every command it drops, at a restart,
+    # each transaction in the file, which is every script's effect and so every unsynced record.
+    lines = ["user default off resetpass ~* &* +@all", operator(passwords["operator"])]
     for name, own in entities.items():
         keys = [pattern for entity in own
                 for pattern in (f"~write_buffer:{entity}:*", f"~meta:write_buffer:{entity}:*", f"~wb:*:{entity}", f"~wb:scope:{entity}:*")]
