@@ -388,6 +388,36 @@ def test_sigterm_finishes_what_runs_and_leaves_no_lease(world: World) -> None:
     assert world.rows("homework") == rows
 
 
+def test_workers_that_keep_dying_lose_and_double_nothing(world: World) -> None:
+    """Every failpoint at five in a hundred, writes of the same rows meanwhile; what is acknowledged last is what the tables have."""
+    points = ("claim.after", "flush.before_commit", "flush.after_commit_before_ack", "ack.mid", "nack.before")
+    parents: dict[str, int] = {}
+    children: dict[str, int] = {}
+    bad = set(world.put("poison", 2))
+    deaths = 0
+    for turn in range(12):
+        parents |= world.put("homework", 60, 20 * (turn % 4), turn)
+        children |= world.put("submission", 60, 20 * (turn % 4), turn)
+        service = world.worker(interval_s=1, failpoints=",".join(f"{point}=kill:0.05" for point in points), wait=False,
+                               BATCH_PROCESSOR_BATCH_SIZE="10", S24_FAILPOINT_SEED=str(turn))
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end and service.process.pid is not None:
+            time.sleep(0.02)
+        if service.process.pid is None:
+            assert world.end(service, dead=True) == -signal.SIGKILL
+            deaths += 1
+        else:
+            assert world.end(service) == 0
+        world.check_invariant()
+        world.expire_leases()
+    assert deaths > 0
+    world.worker(interval_s=1)
+    world.wait_drained(timeout_s=60)
+    assert world.rows("homework") == parents and world.rows("homework_submission") == children
+    assert {member.decode() for member in world.buffer.zrange("wb:dlq:homework", 0, -1)} == bad
+    assert metric(world.workers[0], 'schools24_sync_items_total{entity="homework",result="superseded"}') == 0
+
+
 def test_events_of_an_outbox_reach_the_stream_once_they_are_committed(world: World) -> None:
     world.worker()
     heard = world.buffer.pubsub()
