@@ -103,6 +103,8 @@ SUSPENDS static enum err look_at_paused(struct worker *w, struct arena *arena)
 	struct redis_reply reply;
 	enum err e = io.call(io.ctx, REDIS_ARGS(STR("SMEMBERS"), STR("wb:paused")), arena, &reply);
 
+	if (e == OK && reply.type != REDIS_ARRAY)
+		return ERR_BUFFER; /* not knowing what is paused, nothing is claimed */
 	for (size_t i = 0; e == OK && i < w->n; i++) {
 		w->seen[i].paused = false;
 		for (size_t k = 0; k < reply.n; k++)
@@ -180,7 +182,7 @@ SUSPENDS static void periodic(struct worker *w)
 		bool well = watch_clock(w) == OK;
 
 		board_probed(&w->board, well, clock_mono_us());
-		log_info(well ? "the database answers again" : "the database is away");
+		log_at(well ? LOG_INFO : LOG_WARN, well ? "the database answers again" : "the database is away", LOG_END);
 	} else if (!breaker.open && is_time(w, &w->clock_at_us, CLOCK_US)) {
 		IGNORE(watch_clock(w)); /* it counts only as a probe */
 	}

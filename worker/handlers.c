@@ -221,8 +221,8 @@ SUSPENDS static enum err change_paused(struct req *req, struct str command, cons
 	for (size_t i = from; i < to; i++)
 		args[n++] = str_of(w->targets[i].entity->name);
 	e = io.call(io.ctx, (struct redis_args){args, n}, req->arena, &reply);
-	if (e != OK)
-		return e;
+	if (e != OK || reply.type != REDIS_INTEGER)
+		return e != OK ? e : ERR_BUFFER;
 	worker_wake(w, w->n);
 	e = req_reply_message(req, action);
 	return e == OK ? sync_audit(req, action, entity.n != 0 ? arena_cstr(req->arena, entity) : "all", in->reason,

@@ -94,6 +94,8 @@ void watch_durability(struct worker *w)
 		const char *text = arena_printf(arena, "%s %" PRId64, mode, loop_real_us(w->loop) / 1000);
 
 		e = io.call(io.ctx, REDIS_ARGS(STR("SET"), STR("wb:durability"), str_of(text)), arena, &reply);
+		if (e == OK && reply.type == REDIS_ERROR)
+			e = ERR_BUFFER;
 		log_debug("the buffer's durability was verified", LOG_S("mode", mode));
 	}
 	if (e != OK) {
