@@ -35,6 +35,7 @@ def statements(entity: dict) -> dict[str, str]:
     returning = "RETURNING t.id, t.version"
     made = {
         "get": f"-- $1 id → the row, deleted too\nSELECT {listed} FROM {table} WHERE id = $1",
+        "get_many": f"-- $1 ids → the rows that there are, deleted too\nSELECT {listed} FROM {table} WHERE id = ANY($1)",
         "upsert": f"-- a row → id, version; degraded mode, version from this clock\nINSERT INTO {table} AS t ({listed})\n"
                   f"VALUES ({values})\n{on_conflict if append else taken_over}\n{returning}",
     }

@@ -77,24 +77,51 @@ static bool is_natural(const struct entity *e)
 	return false;
 }
 
+/* Has nobody read what may be there already, under a natural id? */
+static bool needs_base(const struct change *c, const struct change_item *item)
+{
+	return item->entity->write != APPEND && is_natural(item->entity) &&
+	       !base_find(c->req, item->entity, ((const struct row *)item->row)->id);
+}
+
+/* Reads the missing bases of one entity, from the item `first` on: one turn for a whole register. */
+SUSPENDS static enum err read_bases(struct change *c, size_t first)
+{
+	const struct entity *entity = c->items[first].entity;
+	struct uuid *ids = arena_array(c->req->arena, c->n_items - first, sizeof(*ids));
+	void **rows = arena_array(c->req->arena, c->n_items - first, sizeof(*rows));
+	size_t n = 0;
+
+	for (size_t i = first; i < c->n_items; i++) {
+		if (c->items[i].entity == entity && needs_base(c, &c->items[i]))
+			ids[n++] = ((const struct row *)c->items[i].row)->id;
+	}
+	return entity_get_many(c->req, entity, ids, n, rows);
+}
+
 /* Finds each item's base. A row with a natural id that nobody has read is read now: it may be there already. */
 SUSPENDS static enum err find_bases(struct change *c)
 {
 	for (size_t i = 0; i < c->n_items; i++) {
-		struct change_item *item = &c->items[i];
-		struct row *row = item->row;
-		void *unused;
-		enum err e;
+		struct row *row = c->items[i].row;
 
 		if (uuid_is_nil(row->id))
-			row->id = entity_natural_id(item->entity, row->school_id, row);
-		item->base = base_find(c->req, item->entity, row->id);
-		if (item->base || !is_natural(item->entity) || item->entity->write == APPEND)
-			continue;
-		e = entity_get(c->req, item->entity, row->id, &unused);
-		if (e != OK && e != ERR_NOT_FOUND)
+			row->id = entity_natural_id(c->items[i].entity, row->school_id, row);
+	}
+	for (size_t i = 0; i < c->n_items; i++) {
+		enum err e = needs_base(c, &c->items[i]) ? read_bases(c, i) : OK;
+
+		if (e != OK)
 			return e;
+	}
+	for (size_t i = 0; i < c->n_items; i++) {
+		struct change_item *item = &c->items[i];
+		struct row *row = item->row;
+
 		item->base = base_find(c->req, item->entity, row->id);
+		/* A row made without a look at the old one is not younger than that. */
+		if (row->version == 0 && item->base && item->base->row)
+			row->created_at = ((const struct row *)item->base->row)->created_at;
 	}
 	return OK;
 }

@@ -14,8 +14,10 @@ bool degraded_allowed(const struct change *c)
 		return false;
 	for (size_t i = 0; i < c->n_rows; i++) {
 		const struct base *base = c->items[i].base;
+		const struct row *row = c->items[i].row;
 
-		if (base && (base->row || base->blind))
+		/* A row with a natural id that was made whole (version 0) replaces what is there: the statement takes a higher version. */
+		if (base && ((base->row && row->version != 0) || base->blind))
 			return false;
 	}
 	return true;

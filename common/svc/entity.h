@@ -55,6 +55,7 @@ struct entity {
 struct entity_sql {
 	const char *entity;
 	const struct pg_stmt *get;    /* $1 id → the whole row, deleted too */
+	const struct pg_stmt *get_many; /* $1 ids → the rows that there are, deleted too */
 	const struct pg_stmt *upsert; /* pg_row_params; guarded; version := greatest(clock, row's + 1) when $version is 0; returns id, version */
 	const struct pg_stmt *copy_table, *copy, *flush, *versions; /* the worker's: temp table, COPY, upsert from it, id/version/school of ids */
 };
