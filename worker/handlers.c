@@ -176,8 +176,8 @@ SUSPENDS enum err sync_flush(struct req *req)
 	const struct flush_in *in = req->in;
 	struct worker *w = worker_of(req->daemon);
 	struct deadline until = {req->deadline.at_us - MARGIN_MS * US_PER_MS};
-	int64_t since_us, since_ms, left = 1;
-	size_t from, to;
+	int64_t since_us = 0, since_ms, left = 1;
+	size_t from = 0, to = 0;
 	enum err e = chosen(req, in != NULL ? in->entity : STR(""), &from, &to);
 
 	if (e == OK)
@@ -210,7 +210,7 @@ SUSPENDS static enum err change_paused(struct req *req, struct str command, cons
 	struct str entity = FIELD_HAS(in, pause_in, entity) ? in->entity : STR("");
 	struct str *args;
 	struct redis_reply reply;
-	size_t from, to, n = 2;
+	size_t from = 0, to = 0, n = 2;
 	enum err e = chosen(req, entity, &from, &to);
 
 	if (e != OK)

@@ -233,7 +233,7 @@ enum err listen_open(struct daemon *d, const struct redis_conf *conf, struct lis
 		return OK;
 	l = mem_zalloc(sizeof(*l));
 	l->daemon = d;
-	for (; rows[n].channel != NULL && n < CHANNELS_MAX; n++) {
+	for (; n < CHANNELS_MAX && rows[n].channel != NULL; n++) {
 		channels[n] = rows[n].channel;
 		add_domain(l, channels[n]);
 	}
