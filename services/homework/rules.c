@@ -73,7 +73,7 @@ bool submission_keep(const struct submission *sub, struct arena *arena, struct s
 				 UINT64_C(1) << submission__marks_obtained | UINT64_C(1) << submission__feedback,
 			 &out);
 	out.n--; /* the closing brace: one member more */
-	buf_printf(&out, ",\"sha256\":\"%s\"}]", hex);
+	buf_printf(&out, "%s\"sha256\":\"%s\"}]", out.p[out.n - 1] == '{' ? "" : ",", hex);
 	*ret_history = buf_str(&out);
 	return true;
 }
