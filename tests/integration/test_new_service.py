@@ -26,7 +26,7 @@ def tree(tmp_path_factory):
     shutil.copytree(ROOT / "db" / "migrations", root / "db" / "migrations")
     for file in (root / "db" / "migrations").glob("*_fee.sql"):
         file.unlink()
-    made = run(ROOT / "tools" / "new-service", "--root", root, "fee", "demand")
+    made = run(ROOT / "tools" / "new-service", "--root", root, "--documents", "fee", "demand")
     assert made.returncode == 0, made.stderr
     return root
 
