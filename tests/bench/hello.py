@@ -98,7 +98,7 @@ def idle_bytes(port, pid, n=8000):
 
 def main():
     args = argparse.ArgumentParser()
-    args.add_argument("program")
+    args.add_argument("program", nargs="?", default=os.path.join(os.environ.get("S24_BUILD", "build/release"), "bench", "bench_hello"))
     args.add_argument("--rounds", type=int, default=5)
     args.add_argument("--seconds", type=int, default=4)
     args.add_argument("--connections", default="64,1000,10000")
