@@ -64,10 +64,7 @@ SUSPENDS static enum err commit_all(struct change *c)
 	e = upsert_rows(c, tx);
 	for (const struct change_event *event = c->events; e == OK && event; event = event->next)
 		e = tx_outbox(tx, event->channel, event->envelope);
-	if (e == OK)
-		e = tx_commit(tx);
-	else
-		tx_rollback(tx);
+	e = tx_end(tx, e);
 	if (e != OK)
 		return e;
 	req->version = ((const struct row *)c->items[0].row)->version;

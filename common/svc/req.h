@@ -136,6 +136,8 @@ SUSPENDS MUST_CHECK enum err tx_query_one(struct tx *tx, const struct pg_stmt *s
 SUSPENDS MUST_CHECK enum err tx_audit(struct tx *tx, const char *action, const char *entity, struct uuid id, struct str old_json, struct str new_json);
 SUSPENDS MUST_CHECK enum err tx_event(struct tx *tx, const char *type, struct uuid subject, struct str data_json);
 SUSPENDS MUST_CHECK enum err tx_commit(struct tx *tx);
+/* What every transaction ends with: commits when all went well, else rolls back and returns e. */
+SUSPENDS MUST_CHECK enum err tx_end(struct tx *tx, enum err e);
 void tx_rollback(struct tx *tx); /* also by itself when the request ends */
 const struct pg_fail *tx_fail(const struct tx *tx);
 

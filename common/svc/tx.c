@@ -156,6 +156,14 @@ void tx_rollback(struct tx *tx)
 	pg_rollback(tx->pg);
 }
 
+enum err tx_end(struct tx *tx, enum err e)
+{
+	if (e == OK)
+		return tx_commit(tx);
+	tx_rollback(tx);
+	return e;
+}
+
 const struct pg_fail *tx_fail(const struct tx *tx)
 {
 	return &tx->fail;

@@ -64,10 +64,7 @@ enum err auth_me_update(struct req *req)
 		e = tx_event(tx, "user.updated", account.id, event);
 	if (e == OK)
 		e = req_reply_as(req, "user", &account_schema, &account);
-	if (e == OK)
-		e = tx_commit(tx);
-	else
-		tx_rollback(tx);
+	e = tx_end(tx, e);
 	if (e != OK)
 		return e;
 	req->version = account.version;
@@ -97,10 +94,7 @@ SUSPENDS static enum err store_password(struct req *req, const char *hash, struc
 		e = tx_audit(tx, "change_password", "user", req->who.user_id, (struct str){NULL, 0}, (struct str){NULL, 0});
 	if (e == OK)
 		e = req_reply_message(req, "Password changed");
-	if (e == OK)
-		return tx_commit(tx);
-	tx_rollback(tx);
-	return e;
+	return tx_end(tx, e);
 }
 
 enum err auth_change_password(struct req *req)

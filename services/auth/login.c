@@ -124,10 +124,7 @@ SUSPENDS static enum err open_session(struct req *req, const struct account *acc
 		e = keep_refresh_token(tx, req, grant->sid, &grant->refresh_token);
 	if (e == OK)
 		e = tx_audit(tx, "login", "session", grant->sid, (struct str){NULL, 0}, (struct str){NULL, 0});
-	if (e == OK)
-		e = tx_commit(tx);
-	else
-		tx_rollback(tx);
+	e = tx_end(tx, e);
 	return e;
 }
 
@@ -263,10 +260,7 @@ enum err auth_refresh(struct req *req)
 		e = tx_query_one(tx, &SQL_ACCOUNT_GET, PG_PARAMS(PG_UUID(row.user_id)), &account_schema, &account);
 	if (e == OK && (!account.is_active || account.is_suspended))
 		e = req_fail(req, ERR_UNAUTHENTICATED, "The session has ended");
-	if (e == OK)
-		e = tx_commit(tx);
-	else
-		tx_rollback(tx);
+	e = tx_end(tx, e);
 	if (e != OK)
 		return e;
 	grant.token_end_s = req->now_us / US_PER_S + conf->short_token_s;
@@ -296,10 +290,7 @@ SUSPENDS static enum err end_session(struct req *req, struct uuid sid, const cha
 		e = tx_audit(tx, action, "session", sid, (struct str){NULL, 0}, (struct str){NULL, 0});
 	if (e == OK)
 		e = req_reply_message(req, "The session has ended");
-	if (e == OK)
-		e = tx_commit(tx);
-	else
-		tx_rollback(tx);
+	e = tx_end(tx, e);
 	if (e == OK)
 		sessions_drop(req->daemon, &sid, 1);
 	return e;
