@@ -162,16 +162,11 @@ size_t str_utf8_len(struct str s)
 	return n;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
+const uint8_t str_hex_plus_one[256] = {
+	['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 bool str_percent_decode(char *to, struct str s, bool plus_is_space, size_t *ret_n)
 {
@@ -181,15 +176,15 @@ bool str_percent_decode(char *to, struct str s, bool plus_is_space, size_t *ret_
 		char c = s.p[i];
 
 		if (c == '%') {
-			int high, low;
+			unsigned high, low;
 
 			if (s.n - i < 3)
 				return false;
-			high = hex_digit(s.p[i + 1]);
-			low = hex_digit(s.p[i + 2]);
-			if (high < 0 || low < 0)
+			high = str_hex_plus_one[(unsigned char)s.p[i + 1]];
+			low = str_hex_plus_one[(unsigned char)s.p[i + 2]];
+			if (high == 0 || low == 0)
 				return false;
-			c = (char)(high << 4 | low);
+			c = (char)((high - 1) << 4 | (low - 1));
 			i += 2;
 		} else if (c == '+' && plus_is_space) {
 			c = ' ';

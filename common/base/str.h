@@ -32,6 +32,7 @@ bool str_is_utf8(struct str s);                       /* well formed, no NUL, no
 size_t str_utf8_step(struct str s, bool *ret_ok);
 size_t str_utf8_len(struct str s);                    /* code points of well-formed text */
 bool str_percent_decode(char *to, struct str s, bool plus_is_space, size_t *ret_n); /* false: bad escape or NUL */
+extern const uint8_t str_hex_plus_one[256];           /* value of a hexadecimal digit plus one; 0: no digit */
 uint64_t str_hash(struct str s, uint64_t seed);       /* for tables; not for secrets */
 bool str_eq_secret(struct str a, struct str b);       /* time depends on the lengths alone */
 

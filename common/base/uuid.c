@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* UUIDs of version 7 and 5, with the SHA-1 that version 5 asks for. SHA-1 guards nothing here: ids are not secrets. */
 #include "base/uuid.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -211,13 +212,6 @@ struct uuid uuid_v7(int64_t now_us)
 /* Where the two digits of each byte stand. */
 static const uint8_t text_at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
 
-/* Value of a hexadecimal digit plus one; 0: no digit. */
-static const uint8_t digit_plus_one[256] = {
-	['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
-	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
-};
-
 bool uuid_parse(struct str s, struct uuid *ret)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -226,7 +220,7 @@ bool uuid_parse(struct str s, struct uuid *ret)
 	if (s.n != UUID_TEXT || p[8] != '-' || p[13] != '-' || p[18] != '-' || p[23] != '-')
 		return false;
 	for (size_t i = 0; i < 16; i++) {
-		unsigned high = digit_plus_one[p[text_at[i]]], low = digit_plus_one[p[text_at[i] + 1]];
+		unsigned high = str_hex_plus_one[p[text_at[i]]], low = str_hex_plus_one[p[text_at[i] + 1]];
 
 		if (high == 0 || low == 0)
 			return false;
