@@ -98,20 +98,29 @@ static enum value_state wrong(struct reader *r, const struct field *f, enum fiel
 	return VALUE_WRONG;
 }
 
-static enum value_state read_text(struct reader *r, const struct field *f, enum field_type type, const struct field_path *at,
-				  void *to)
+/* A string whose opening quote is next: VALUE_SET with *ret, VALUE_NULL where blank means null, else what is wrong. */
+static enum value_state read_string(struct reader *r, const struct field_path *at, bool blank_null, bool trimmed, struct str *ret)
 {
 	struct json_text text;
-	struct str s;
 
 	r->scan.p++;
 	if (!json_scan_string(&r->scan, &text))
 		return VALUE_BAD;
 	if (was_unfit(r, at))
 		return VALUE_WRONG;
-	s = text_of(r, &text);
-	if (type == f->type && (f->flags & BLANK_NULL) != 0 && ((f->flags & RAW_TEXT) != 0 ? s.n : str_trim(s).n) == 0)
-		return VALUE_NULL;
+	*ret = text_of(r, &text);
+	return blank_null && (trimmed ? str_trim(*ret).n : ret->n) == 0 ? VALUE_NULL : VALUE_SET;
+}
+
+static enum value_state read_text(struct reader *r, const struct field *f, enum field_type type, const struct field_path *at,
+				  void *to)
+{
+	bool blank_null = type == f->type && (f->flags & BLANK_NULL) != 0;
+	struct str s;
+	enum value_state state = read_string(r, at, blank_null, (f->flags & RAW_TEXT) == 0, &s);
+
+	if (state != VALUE_SET)
+		return state;
 	return field_text(&r->in, f, type, at, s, to) ? VALUE_SET : VALUE_WRONG;
 }
 
@@ -243,17 +252,11 @@ static enum value_state read_array(struct reader *r, const struct field *f, cons
 /* JSON_TEXT: the array stands in a text. Pointers go on below the field, as if it stood there bare. */
 static enum value_state read_array_text(struct reader *r, const struct field *f, const struct field_path *at, struct list *to)
 {
-	struct json_text text;
 	struct str s;
+	enum value_state state = read_string(r, at, (f->flags & BLANK_NULL) != 0, true, &s);
 
-	r->scan.p++;
-	if (!json_scan_string(&r->scan, &text))
-		return VALUE_BAD;
-	if (was_unfit(r, at))
-		return VALUE_WRONG;
-	s = text_of(r, &text);
-	if ((f->flags & BLANK_NULL) != 0 && str_trim(s).n == 0)
-		return VALUE_NULL;
+	if (state != VALUE_SET)
+		return state;
 	if (field_is_array_text(s))
 		return field_array_text(&r->in, f, at, s, to) ? VALUE_SET : VALUE_WRONG;
 	field_problem(&r->in, at, "json", "must be an array, or text with the JSON of one");
