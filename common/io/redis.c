@@ -199,15 +199,9 @@ enum err redis_open(struct loop *loop, const struct redis_conf *conf, struct red
 
 	if (n > CONNECTIONS_MOST)
 		return ERR_INVALID;
-	e = redis_url_parse(conf->url, &url);
+	e = redis_url_open(conf->url, conf->name, conf->fault, &url);
 	if (e != OK)
 		return e;
-	e = redis_url_resolve(&url);
-	if (e != OK) {
-		log_error("the host of redis is unknown", LOG_S("redis", conf->name));
-		redis_url_done(&url);
-		return conf->fault;
-	}
 	r = mem_zalloc(sizeof(*r) + n * sizeof(r->conn[0]));
 	r->loop = loop;
 	r->url = url;

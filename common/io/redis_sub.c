@@ -82,15 +82,9 @@ enum err redis_sub_open(struct loop *loop, const struct redis_conf *conf, const 
 
 	if (n == 0 || n > CHANNELS_MOST)
 		return ERR_INVALID;
-	e = redis_url_parse(conf->url, &url);
+	e = redis_url_open(conf->url, conf->name, conf->fault, &url);
 	if (e != OK)
 		return e;
-	e = redis_url_resolve(&url);
-	if (e != OK) {
-		log_error("the host of redis is unknown", LOG_S("redis", conf->name));
-		redis_url_done(&url);
-		return conf->fault;
-	}
 	s = mem_zalloc(sizeof(*s));
 	s->loop = loop;
 	s->url = url;

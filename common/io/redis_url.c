@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/log.h"
 #include "base/str.h"
 
 enum { DEFAULT_PORT = 6379, TEXT_MOST = 1024, DB_MOST = 1000000, HOST_MOST = 255, PATH_MOST = 107 };
@@ -143,6 +144,22 @@ enum err redis_url_resolve(struct redis_url *url)
 	if (failed)
 		return ERR_IO;
 	url->address = mem_strdup(text);
+	return OK;
+}
+
+enum err redis_url_open(const char *text, const char *name, enum err fault, struct redis_url *ret)
+{
+	struct redis_url url;
+	enum err e = redis_url_parse(text, &url);
+
+	if (e != OK)
+		return e;
+	if (redis_url_resolve(&url) != OK) {
+		log_error("the host of redis is unknown", LOG_S("redis", name));
+		redis_url_done(&url);
+		return fault;
+	}
+	*ret = url;
 	return OK;
 }
 

@@ -17,6 +17,8 @@ struct redis_url {
 MUST_CHECK enum err redis_url_parse(const char *text, struct redis_url *ret);
 /* Looks the host up, which may block: at start only. ERR_IO. */
 MUST_CHECK enum err redis_url_resolve(struct redis_url *url);
+/* Both, for a client of that name: ERR_INVALID, or `fault` with a line of the log. */
+MUST_CHECK enum err redis_url_open(const char *text, const char *name, enum err fault, struct redis_url *ret);
 void redis_url_done(struct redis_url *url);
 
 #endif
