@@ -14,30 +14,9 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "io/docstore.h"
-#include "io/fiber.h"
+#include "unit/fiber_case.h"
 #include "unit/real_pg.h"
 
-/* A failed assertion must not jump off a fiber's stack: it is noted, the fiber ends, and the test fails on its own stack. */
-static const char *failure;
-static int failure_line;
-#define CHECK(cond)                              \
-	do {                                     \
-		if (!(cond)) {                   \
-			failure = #cond;         \
-			failure_line = __LINE__; \
-			return;                  \
-		}                                \
-	} while (0)
-#define FIBER_TEST(name)                    \
-	static void name##_body(void *arg); \
-	static void name(void **state)      \
-	{                                   \
-		(void)state;                \
-		run(name##_body);           \
-	}                                   \
-	static void name##_body(void *arg __attribute__((unused)))
-
-static struct loop *loop;
 static struct work_pool *pool;
 static struct real_pg *server;
 static struct pg *pg;
@@ -48,15 +27,6 @@ static const char *mongo_uri; /* NULL: this suite is PostgreSQL's */
 static char collection[48];   /* each test has its own */
 static unsigned tests_run;
 static const struct deadline never = {INT64_MAX};
-
-static inline void run(fiber_fn body)
-{
-	failure = NULL;
-	assert_int_equal(fiber_run(loop, "test", body, NULL), OK);
-	assert_true(fiber_drain(loop, (struct deadline){loop_mono_us(loop) + 90 * US_PER_S}));
-	if (failure != NULL)
-		fail_msg("line %d: %s", failure_line, failure);
-}
 
 static inline int start(void **state)
 {

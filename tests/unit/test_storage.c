@@ -16,48 +16,18 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "io/crypto.h"
-#include "io/fiber.h"
 #include "io/storage.h"
-
-/* A failed assertion must not jump off a fiber's stack: it is noted, the fiber ends, and the test fails on its own stack. */
-static const char *failure;
-static int failure_line;
-#define CHECK(cond)                              \
-	do {                                     \
-		if (!(cond)) {                   \
-			failure = #cond;         \
-			failure_line = __LINE__; \
-			return;                  \
-		}                                \
-	} while (0)
-#define FIBER_TEST(name)                    \
-	static void name##_body(void *arg); \
-	static void name(void **state)      \
-	{                                   \
-		(void)state;                \
-		run(name##_body);           \
-	}                                   \
-	static void name##_body(void *arg __attribute__((unused)))
+#include "unit/fiber_case.h"
 
 static const struct uuid school = {{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16}};
 static const struct uuid other_school = {{9, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16}};
 static const struct deadline never = {INT64_MAX};
-static struct loop *loop;
 static struct work_pool *pool;
 static struct storage *storage;
 static struct arena *arena;
 static char dir[128], url[160];
 static char small_disk[] = "/tmp/s24-small-disk-XXXXXX";
 static bool has_small_disk;
-
-static void run(fiber_fn body)
-{
-	failure = NULL;
-	assert_int_equal(fiber_run(loop, "test", body, NULL), OK);
-	assert_true(fiber_drain(loop, (struct deadline){loop_mono_us(loop) + 60 * US_PER_S}));
-	if (failure != NULL)
-		fail_msg("line %d: %s", failure_line, failure);
-}
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
