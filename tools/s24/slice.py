@@ -75,7 +75,7 @@ def run_slice(stack: Stack, say: Callable[[str, float], None]) -> dict[str, str]
     expect(platform.post("/sync/flush", {"reason": "the slice of ./s24 up"}), "the flush", 200, 202)
     row = wait_for_row(stack, homework_id)
     done("the worker flushes: the rows are in PostgreSQL")
-    say(f"row: homework {homework_id}: {row[0]}, submission {row[1]}, {row[2]:g} marks, {row[3]} attachment(s)", 0)
+    say(f"row: homework {homework_id}: {row[0]}, submission {row[1]}, {float(row[2]):g} marks, {row[3]} attachment(s)", 0)
     return {"homework_id": homework_id, "student_id": student_id}
 
 
