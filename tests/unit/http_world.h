@@ -110,6 +110,16 @@ static inline bool hear(int fd, struct buf *b)
 	return true;
 }
 
+/* Patiently, until so many bytes have come: a full window opens in the kernel's own time, up to some hundred milliseconds. */
+static inline void hear_bytes(int fd, struct buf *b, size_t n)
+{
+	b->n = 0;
+	for (int i = 0; i < 5000 && b->n < n; i++) {
+		loop_turn(w.loop, 1000);
+		assert_true(hear_some(fd, b));
+	}
+}
+
 /* The status of the first answer in b; 0: none. */
 static inline int status_in(const struct buf *b)
 {

@@ -186,7 +186,7 @@ static void a_large_body_comes_back_unchanged(void **state)
 		if (chunked)
 			buf_puts(&all, STR("\r\n0\r\n\r\n"));
 		say(fd, buf_str(&all));
-		assert_true(hear(fd, &b));
+		hear_bytes(fd, &b, body_n + 100);
 		assert_int_equal(status_in(&b), 200);
 		assert_true(b.n > body_n);
 		for (size_t i = 0; i < body_n; i++) {
