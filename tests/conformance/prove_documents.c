@@ -167,7 +167,7 @@ int main(int argc, char **argv)
 		       conf.mongo_uri[0] != '\0' ? "MongoDB" : "PostgreSQL", (double)p.took_us / 1000);
 	p.store = docstore_close(p.store);
 	pg = pg_close(pg);
-	work = work_pool_free(work);
+	work_pool_free(work);
 	arena_free(arena);
 	buf_done(&problems);
 	loop_free(p.loop);
