@@ -3,7 +3,7 @@
  * Idempotency keys (write-path.md 3): `SET idem:…:claim <fingerprint> NX EX 60` keeps twins apart; the answer is stored by the write itself.
  *
  * Stored result: "<fingerprint> <status> <body>" behind the version that PUT adds. Routes that commit in PostgreSQL (ROUTE_THROUGH) keep theirs in the
- * schema's table, in the transaction.
+ * schema's table, in the transaction; so do those that go past an absent buffer (ROUTE_FULL_STATE).
  */
 #include "svc/idem.h"
 
@@ -149,7 +149,8 @@ SUSPENDS static enum err replay_from_table(struct req *req)
 		return OK;
 	if (e != OK)
 		return e;
-	return take_stored(req, row.fingerprint, row.status, row.version, row.answer);
+	/* It is in the database, so nothing is to be synced; the row's present version may be another one. */
+	return take_stored(req, row.fingerprint, row.status, 0, row.answer);
 }
 
 SUSPENDS static enum err claim(struct req *req)
@@ -161,9 +162,9 @@ SUSPENDS static enum err claim(struct req *req)
 		buffer, REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "idem:%.*s", STR_FMT(idem->key)))));
 	struct redis_op *set = redis_start(
 		buffer, REDIS_ARGS(STR("SET"), idem->claim, print, STR("NX"), STR("GET"), STR("EX"), STR(CLAIM_S)));
+	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 	struct redis_reply stored, other;
-	enum err e = redis_finish(get, req->arena, req->deadline, &stored),
-		 f = redis_finish(set, req->arena, req->deadline, &other);
+	enum err e = redis_finish(get, req->arena, d, &stored), f = redis_finish(set, req->arena, d, &other);
 
 	if (e != OK || f != OK)
 		return e != OK ? e : f;
@@ -178,6 +179,25 @@ SUSPENDS static enum err claim(struct req *req)
 	return req_fail(req, ERR_IN_PROGRESS, "The first request with this Idempotency-Key is still running");
 }
 
+/* The key is in force, or its answer was found. */
+SUSPENDS static enum err begin(struct req *req)
+{
+	unsigned flags = req->route->flags;
+	bool away;
+	enum err e;
+
+	if (daemon_service(req->daemon)->flags & SERVICE_NO_BUFFER)
+		return (flags & ROUTE_THROUGH) != 0 ? replay_from_table(req) : OK;
+	e = claim(req);
+	/* With the buffer away nothing tells twins apart before the row; its id, made of the key, does, and the table's key. */
+	away = buffer_is_away(e);
+	if (away && (flags & (ROUTE_FULL_STATE | ROUTE_THROUGH)) != 0)
+		e = OK;
+	if (e == OK && !req->replayed && ((flags & ROUTE_THROUGH) != 0 || away))
+		e = replay_from_table(req);
+	return e;
+}
+
 enum err idem_begin(struct req *req)
 {
 	struct str key;
@@ -186,14 +206,9 @@ enum err idem_begin(struct req *req)
 	if (!key_text(http_header(req->x, "idempotency-key"), &key))
 		return req_fail(req, ERR_MALFORMED, "Idempotency-Key must be 1 to 255 visible characters");
 	req->idem = idem_new(req, key);
-	if (daemon_service(req->daemon)->flags & SERVICE_NO_BUFFER)
-		return (req->route->flags & ROUTE_THROUGH) != 0 ? replay_from_table(req) : OK;
-	e = claim(req);
-	/* With the buffer away nothing tells twins apart before the row; the row's id does: it is made of the key. */
-	if (buffer_is_away(e) && (req->route->flags & (ROUTE_FULL_STATE | ROUTE_THROUGH)) != 0)
-		e = OK;
-	if (e == OK && !req->replayed && (req->route->flags & ROUTE_THROUGH) != 0)
-		e = replay_from_table(req);
+	e = begin(req);
+	if (e != OK || req->replayed)
+		idem_end(req, OK); /* the handler does not run: nothing can have been written */
 	return e;
 }
 

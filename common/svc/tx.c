@@ -143,7 +143,8 @@ enum err tx_commit(struct tx *tx)
 {
 	enum err e = OK;
 
-	if (tx->req->idem && (tx->req->route->flags & ROUTE_THROUGH) != 0)
+	/* A full_state route has a transaction when the buffer is away. */
+	if (tx->req->idem && (tx->req->route->flags & (ROUTE_THROUGH | ROUTE_FULL_STATE)) != 0)
 		e = keep_answer(tx);
 	if (e == OK)
 		return pg_commit(tx->pg);

@@ -237,6 +237,16 @@ def test_a_new_password_ends_the_other_sessions(stack: TestStack) -> None:
     assert again.post("/auth/change-password", {"current_password": "  a better pässword ", "new_password": PASSWORD}).status == 200
 
 
+def test_a_key_replays_what_is_committed_at_once(stack: TestStack) -> None:
+    client, key = sign_in(stack, "admin"), "a-key-of-the-client"
+    change = {"current_password": PASSWORD, "new_password": "another password"}
+    first, again = (client.post("/auth/change-password", change, **{"Idempotency-Key": key}) for _ in range(2))
+    assert first.status == again.status == 200 and first.json == again.json, f"{first} {again}"
+    assert again.headers["idempotency-replayed"] == "true" and "idempotency-replayed" not in first.headers
+    problem(client.post("/auth/change-password", {**change, "new_password": "a third password"}, **{"Idempotency-Key": key}), 422)
+    assert client.post("/auth/change-password", {"current_password": "another password", "new_password": PASSWORD}).status == 200
+
+
 # ---- refresh tokens ---------------------------------------------------------------------------------------------------------------------
 
 def test_refresh_rotates(stack: TestStack) -> None:

@@ -106,7 +106,9 @@ def test_without_the_buffer_people_read_and_assign(system: TestStack) -> None:
 
         key, fields = uuid.uuid4().hex, homework_fields(title=f"Keyed {uuid.uuid4().hex}")
         twins = [teacher.multipart("POST", "/teacher/homework", fields, headers={"Idempotency-Key": key}) for _ in range(2)]
-        assert twins[0].status == 201 and len({one.json["id"] for one in twins if one.status == 201}) == 1, [str(one) for one in twins]
+        assert [one.status for one in twins] == [201, 201] and twins[1].headers["idempotency-replayed"] == "true", [str(one) for one in twins]
+        assert twins[0].json["id"] == twins[1].json["id"] and "sync" not in twins[1].json
+        problem(teacher.multipart("POST", "/teacher/homework", {**fields, "title": "Another"}, headers={"Idempotency-Key": key}), 422)
         assert row(system, "SELECT count(*) FROM homework.homework WHERE title = %s", fields["title"]) == (1,)
 
         for homework_id in (known["id"], made.json["id"]):
