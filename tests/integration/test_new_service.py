@@ -6,7 +6,12 @@ import pathlib
 import shutil
 import subprocess
 
+import harness.stack
 import pytest
+import s24.stack
+from harness import BUILD, TestStack
+from s24.seed import seed
+from scene import NOBODY, flush, problem, row, sign_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHAPE = {"CMakeLists.txt", "README.md", "fee.h", "main.c", "routes.c", "entities.c", "events.c", "handlers.c", "sql"}
@@ -20,7 +25,7 @@ def run(*words, **more):
 def tree(tmp_path_factory):
     """The checkout by links, with services and migrations of its own."""
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("CMakeLists.txt", "CMakePresets.json", "common", "cmake", "tests"):
+    for name in ("CMakeLists.txt", "CMakePresets.json", "common", "cmake", "tests", "worker"):
         (root / name).symlink_to(ROOT / name)
     (root / "services").mkdir()
     shutil.copytree(ROOT / "db" / "migrations", root / "db" / "migrations")
@@ -37,7 +42,7 @@ def built(tree):
     build = tree / "build"
     made = run("cmake", "--preset", "dev", "-S", tree, "-B", build, "-DS24_TESTS=OFF", "-DS24_WERROR=OFF", *launcher, cwd=tree)
     assert made.returncode == 0, made.stderr
-    made = run("ninja", "-C", build, "schools24-fee")
+    made = run("ninja", "-C", build, "schools24-fee", "schools24-worker")
     assert made.returncode == 0, made.stdout[-3000:]
     assert not [line for line in made.stdout.splitlines() if "services/fee" in line and "warning:" in line], made.stdout[-3000:]
     return build
@@ -78,3 +83,53 @@ def test_it_prints_its_tables_and_refuses_to_start_unconfigured(built):
 def test_the_migration_follows_from_the_descriptor(tree, built):
     migration = next((tree / "db" / "migrations").glob("*_fee.sql")).read_text()
     assert (built / "sql" / "fee" / "live.sql").read_text().strip() in migration
+
+
+@pytest.fixture(scope="module")
+def stack(tree, built, tmp_path_factory):
+    """The made daemon beside auth, and a worker that knows its entities."""
+    everything = tmp_path_factory.mktemp("build")
+    (everything / "bin").mkdir()
+    for binary in (BUILD / "bin" / "schools24-auth", built / "bin" / "schools24-worker", built / "bin" / "schools24-fee"):
+        (everything / "bin" / binary.name).symlink_to(binary)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.stack, "BUILD", everything)
+        patch.setattr(s24.stack, "MIGRATIONS", tree / "db" / "migrations")
+        system = TestStack(names=["auth", "fee"])
+        try:
+            system.start(on_database=lambda own: seed(own.postgres, small=True))
+            yield system
+        finally:
+            system.close()
+
+
+def test_its_noun_works_from_request_to_row(stack):
+    admin, teacher = sign_in(stack, "admin"), sign_in(stack, "teacher")
+    made = admin.post("/fee/demands", {"title": "50% of it", "notes": ""})
+    assert made.status == 201, str(made)
+    demand = f"/fee/demands/{made.json['id']}"
+    assert made.json["sync"]["state"] == "pending" and made.json["notes"] is None
+    assert teacher.get(demand).json["title"] == "50% of it"
+    assert [one["id"] for one in teacher.get("/fee/demands").json["demands"]] == [made.json["id"]], "a list shows it before it is a row"
+    flush(stack)
+    changed = admin.put(demand, {"title": "All of it"})
+    assert changed.status == 200, str(changed)
+    assert [one["title"] for one in teacher.get("/fee/demands").json["demands"]] == ["All of it"], "of two versions the later"
+    assert teacher.get("/fee/demands?search=all%20OF").json["total"] == 1
+    assert teacher.get("/fee/demands?search=%25").json["total"] == 0, "a search is no pattern"
+    flush(stack)
+    assert row(stack, "SELECT title FROM fee.demands WHERE id = %s", made.json["id"]) == ("All of it",)
+    assert admin.delete(demand).status == 200
+    problem(teacher.get(demand), 404)
+    assert teacher.get("/fee/demands").json["demands"] == []
+
+
+def test_its_noun_is_the_schools_own(stack):
+    made = sign_in(stack, "admin").post("/fee/demands", {"title": "Ours"}).json
+    stranger = sign_in(stack, "admin", school="riverside")
+    for path in (made["id"], NOBODY):
+        problem(stranger.get(f"/fee/demands/{path}"), 404)
+        problem(stranger.put(f"/fee/demands/{path}", {"title": "Theirs"}), 404)
+    assert stranger.get("/fee/demands").json["total"] == 0
+    problem(sign_in(stack, "teacher").post("/fee/demands", {"title": "No"}), 403)
+    assert problem(sign_in(stack, "admin").post("/fee/demands", {"notes": 7}), 422)["errors"][0]["pointer"] == "/notes"
