@@ -11,10 +11,10 @@ struct http_client *http_client_new(struct loop *loop, const char *name, size_t 
 struct http_client *http_client_free(struct http_client *c);
 
 struct http_call {
-	const char *base;    /* "http://127.0.0.1:9101" */
+	const char *base; /* "http://127.0.0.1:9101" */
 	enum http_method method;
-	struct str target;   /* "/internal/classes?…" */
-	struct str headers;  /* lines with CRLF */
+	struct str target;  /* "/internal/classes?…" */
+	struct str headers; /* lines with CRLF */
 	struct str body;
 };
 struct http_reply {
@@ -24,6 +24,6 @@ struct http_reply {
 	struct str body;
 };
 /* ERR_PEER: refused, broken, breaker open; ERR_TIMEOUT; ERR_TOO_LARGE. Any status is OK here. The reply lives in the arena. */
-SUSPENDS MUST_CHECK enum err http_call(struct http_client *c, const struct http_call *call, struct arena *arena, struct deadline d,
-				       struct http_reply *ret);
+SUSPENDS MUST_CHECK enum err http_call(struct http_client *c, const struct http_call *call, struct arena *arena,
+				       struct deadline d, struct http_reply *ret);
 #endif
