@@ -185,10 +185,12 @@ mongo_start_documentdb() { # DIR PORT
 		touch "$dir/users"
 	fi
 
-	mkdir -p "$dir/ferretdb"
 	url="postgres://s24:$password@127.0.0.1:$pg_port/postgres"
-	FERRETDB_POSTGRESQL_URL=$url FERRETDB_LISTEN_ADDR="127.0.0.1:$port" FERRETDB_DEBUG_ADDR=- FERRETDB_TELEMETRY=disable \
-		FERRETDB_STATE_DIR="$dir/ferretdb" FERRETDB_LOG_LEVEL=warn "$mongo_cache/ferretdb" >>"$dir/ferretdb.log" 2>&1 </dev/null 9>&- &
+	mkdir -p "$dir/ferretdb" && chown -R 65534:65534 "$dir/ferretdb" || return 1
+	# As nobody, who may not be able to walk down to the program and its folder: so both are opened here, and it runs under its own name.
+	FERRETDB_POSTGRESQL_URL=$url FERRETDB_LISTEN_ADDR="127.0.0.1:$port" FERRETDB_DEBUG_ADDR=- FERRETDB_TELEMETRY=disable FERRETDB_STATE_DIR=/proc/self/fd/7 \
+		FERRETDB_LOG_LEVEL=warn setpriv --reuid=65534 --regid=65534 --clear-groups bash -c 'cd /; exec -a ferretdb /proc/self/fd/8' \
+		7<"$dir/ferretdb" 8<"$mongo_cache/ferretdb" >>"$dir/ferretdb.log" 2>&1 </dev/null 9>&- &
 	echo $! >"$dir/mongo.pid"
 	mongo_wait_port "$port" "$(cat "$dir/mongo.pid")" 30 || { tail -n 5 "$dir/ferretdb.log" >&2; return 1; }
 	(umask 077 && echo "mongodb://schools24:$password@127.0.0.1:$port/?authSource=admin" >"$dir/uri")
