@@ -479,7 +479,7 @@ enum err http_call(struct http_client *c, const struct http_call *call, struct a
 	p->probing = p->failures >= BREAK_AFTER;
 	do {
 		bool kept = false, heard = false, keep = false;
-		struct link *l;
+		struct link *l = NULL;
 
 		e = link_take(c, p, d, again, &l, &kept);
 		if (e != OK)

@@ -19,6 +19,8 @@ from .services import existing
 from .stack import MONGO_SCRIPT
 
 PYTHON = "/usr/bin/python3"
+# Programs in which threads meet: the pool, what runs on it, and the worker's flush. Every commit runs them under ThreadSanitizer; `all` runs everything.
+THREADED = ("test_log", "test_loop", "test_await", "test_work", "test_storage", "test_docstore_versions", "test_documents", "test_worker_flush", "test_failpoint")
 CORES = str(os.cpu_count() or 2)
 
 
@@ -110,9 +112,19 @@ def fuzz(tally: Tally) -> None:
         tally.failed += code != 0
 
 
+def threads(tally: Tally, everything: bool) -> None:
+    names = [name for name in THREADED if (ROOT / "tests" / "unit" / f"{name}.c").exists()]
+    with step("build with ThreadSanitizer"):
+        folder = build("tsan", None if everything else names)
+    tally.ctest(folder, *([] if everything else ["-R", f"^({'|'.join(names)})$"]))
+
+
 def test(arguments: argparse.Namespace) -> int:
     suite, more = arguments.suite, [word for word in arguments.more if word != "--"]
     tally = Tally()
+    if suite == "threads":
+        threads(tally, everything=False)
+        return tally.close()
     with step("build with sanitizers"):
         folder = build("asan")
     system = ["tests/integration", *(["tests/fault"] if list((ROOT / "tests" / "fault").glob("test_*.py")) else [])]
@@ -125,15 +137,13 @@ def test(arguments: argparse.Namespace) -> int:
         tally.pytest(["tests/fault"], folder, *more)
     elif suite == "all":
         tally.pytest(system, folder, *more)
-        with step("build with ThreadSanitizer"):
-            threads = build("tsan")
-        tally.ctest(threads)
+        threads(tally, everything=True)
         fuzz(tally)
     elif suite != "unit":
         paths = [path for path in (suite, f"tests/integration/{suite}", f"tests/integration/test_{suite}.py", f"tests/fault/test_{suite}.py")
                  if (ROOT / path.split("::")[0]).exists()]
         if not paths:
-            raise StackError(f"no tests called {suite!r}: unit, integration, fault, all, a file, or a name in tests/integration")
+            raise StackError(f"no tests called {suite!r}: unit, integration, threads, fault, all, a file, or a name in tests/integration")
         tally.pytest(paths[:1], folder, *more)
     return tally.close()
 
