@@ -2,7 +2,8 @@
 /*
  * The school's directory for every daemon but auth, which owns it: memory, then Redis (`directory:<school>:<kind>:<id>`), then auth's
  * internal route /internal/directory/<kind>/<id>. The three hold the same JSON, described once here (directory_schemas.c), so auth encodes what the others
- * decode. auth announces a change on the channel `directory:changed` ("<school> <kind> <id>"); a broken subscription empties the memory.
+ * decode. auth announces a change on the channel `directory:changed` ("<school> <kind> <id>"); while the
+ * subscription is broken the memory is asked last, when auth is away as well. An empty value in Redis: the entry has just changed, ask auth.
  * ERR_NOT_FOUND: no such object in this school. ERR_PEER: nobody knows it now.
  */
 #ifndef S24_SVC_DIRECTORY_H

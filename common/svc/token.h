@@ -3,7 +3,7 @@
  * What auth writes and every daemon reads: the payload of tokens, and the session behind an access token.
  *
  * Access tokens are JWTs of type "at+jwt" (RFC 9068), service tokens of type "service+jwt", both EdDSA. A session is JSON under `session:{sid}` in
- * the buffer's Redis, and the answer of auth's internal route /internal/sessions/{session_id}; both are SESSION_FIELDS.
+ * the buffer's Redis, and the answer of auth's internal route /internal/sessions/{session_id}; both are SESSION_FIELDS. An empty value: it has ended, ask nobody.
  */
 #ifndef S24_SVC_TOKEN_H
 #define S24_SVC_TOKEN_H

@@ -173,6 +173,22 @@ def test_a_buffer_that_loses_its_connections_loses_nothing(system: TestStack) ->
     assert set(acknowledged) <= set(there) and len(there) == len(set(there)) <= sent and len(acknowledged) > 20
 
 
+def test_a_buffer_that_is_killed_keeps_what_was_acknowledged(system: TestStack) -> None:
+    """kill -9, and its append-only file read again: scripts' effects are transactions there."""
+    teacher, student = sign_in(system, "teacher"), sign_in(system, "student")
+    made = [assign(teacher) for _ in range(10)]
+    assert submit(student, made[0]["id"], "before the kill").status == 200 and grade(teacher, made[0]["id"], 9).status == 200
+    before = unsynced(system)
+    system.buffer.process.kill()
+    system.buffer.start()
+    assert unsynced(system) == before and len(before) >= 11
+    wait_for("the buffer is in use again", lambda: is_normal(student), 20)
+    assert {one["title"] for one in made} <= titles(student)
+    flush(system, 60)
+    assert row(system, "SELECT count(*) FROM homework.homework WHERE id = ANY(%s::uuid[])", [one["id"] for one in made]) == (10,)
+    assert row(system, "SELECT submission_text, marks_obtained FROM homework.homework_submissions WHERE homework_id = %s", made[0]["id"]) == ("before the kill", 900)
+
+
 # ---- PostgreSQL ----------------------------------------------------------------------------------------------------------------------
 
 def test_without_the_database_a_school_day_goes_on(system: TestStack) -> None:
