@@ -99,12 +99,29 @@ SUSPENDS static enum err read_bases(struct change *c, size_t first)
 	return entity_get_many(c->req, entity, ids, n, rows);
 }
 
+/* The database would refuse a row without a field that its table requires, long after the client was told that it is written. */
+static enum err check_whole(struct change *c, const struct change_item *item)
+{
+	const struct schema *s = item->entity->schema;
+	const struct row *row = item->row;
+
+	for (size_t i = 0; i < s->n && row->deleted_at == 0; i++) {
+		if ((s->fields[i].flags & (REQUIRED | NATURAL)) != 0 && (row->f.set >> i & 1) == 0)
+			return req_fail(c->req, ERR_BUG, "a row of %s is put without its %s", item->entity->name,
+					s->fields[i].name);
+	}
+	return OK;
+}
+
 /* Finds each item's base. A row with a natural id that nobody has read is read now: it may be there already. */
 SUSPENDS static enum err find_bases(struct change *c)
 {
 	for (size_t i = 0; i < c->n_items; i++) {
 		struct row *row = c->items[i].row;
+		enum err e = check_whole(c, &c->items[i]);
 
+		if (e != OK)
+			return e;
 		if (uuid_is_nil(row->id))
 			row->id = entity_natural_id(c->items[i].entity, row->school_id, row);
 	}

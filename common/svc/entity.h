@@ -90,8 +90,9 @@ SUSPENDS MUST_CHECK enum err entity_reply(struct req *req, const struct entity *
 
 struct change;
 struct change *change_new(struct req *req) NEVER_NULL;
-/* A row from entity_edit: its `version` is the base's (0: new; for natural ids "no live record"). Reads old values for the audit record from the base
- * that entity_edit remembered. */
+/* A row from entity_edit, with every field that its table requires (else change_commit is ERR_BUG; row_merge leaves NATURAL and SERVER fields to the
+ * handler). A natural id is set by change_commit; an answer made before sets it with entity_natural_id. Its `version` is the base's (0: new, or
+ * made whole over what is there under a natural id). Reads old values for the audit record from the base that entity_edit remembered. */
 void change_put(struct change *c, const struct entity *e, void *row);
 void change_delete(struct change *c, const struct entity *e, void *row);
 /* An event beside the ones that the service's event table makes of the rows by itself. `data` is a JSON object. */

@@ -33,7 +33,41 @@ def tree(tmp_path_factory):
         file.unlink()
     made = run(ROOT / "tools" / "new-service", "--root", root, "--documents", "fee", "demand")
     assert made.returncode == 0, made.stderr
+    make_calendar(root)
     return root
+
+
+# Behind the first row a second: two bases to find, in one turn.
+TWO_ROWS = """	if (e == OK) {
+		struct event *second = row_dup(&event_schema, row, req->arena);
+		struct change *c = change_new(req);
+
+		row->title = ((const struct event_in *)req->in)->title;
+		FIELD_MARK(row, event, title);
+		FIELD_PUT(second, event, title, STR("the second"));
+		change_put(c, &event_entity, row);
+		change_put(c, &event_entity, second);
+		e = change_commit(c);
+	}
+	return e;
+"""
+
+
+def make_calendar(root):
+    """Another service, whose rows have natural ids and are written whole, two in a change."""
+    for file in (root / "db" / "migrations").glob("*_calendar.sql"):
+        file.unlink()
+    made = run(ROOT / "tools" / "new-service", "--root", root, "calendar", "event")
+    assert made.returncode == 0, made.stderr
+    folder = root / "services" / "calendar"
+    for file, old, new in (
+            (folder / "calendar.h", ".flags = REQUIRED)", ".flags = NATURAL) "),
+            (folder / "routes.c", ".handler = event_create", ".flags = ROUTE_FULL_STATE, .creates = &event_entity, .handler = event_create"),
+            (folder / "handlers.c", "	return e != OK ? e : entity_put(req, &event_entity, row);\n", TWO_ROWS),
+            (next((root / "db" / "migrations").glob("*_calendar.sql")), "'buffer')", "'buffer', full_state => true)")):
+        text = file.read_text()
+        assert old in text, file
+        file.write_text(text.replace(old, new, 1))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +76,7 @@ def built(tree):
     build = tree / "build"
     made = run("cmake", "--preset", "dev", "-S", tree, "-B", build, "-DS24_TESTS=OFF", "-DS24_WERROR=OFF", *launcher, cwd=tree)
     assert made.returncode == 0, made.stderr
-    made = run("ninja", "-C", build, "schools24-fee", "schools24-worker")
+    made = run("ninja", "-C", build, "schools24-fee", "schools24-calendar", "schools24-worker")
     assert made.returncode == 0, made.stdout[-3000:]
     assert not [line for line in made.stdout.splitlines() if "services/fee" in line and "warning:" in line], made.stdout[-3000:]
     return build
@@ -90,12 +124,13 @@ def stack(tree, built, tmp_path_factory):
     """The made daemon beside auth, and a worker that knows its entities."""
     everything = tmp_path_factory.mktemp("build")
     (everything / "bin").mkdir()
-    for binary in (BUILD / "bin" / "schools24-auth", built / "bin" / "schools24-worker", built / "bin" / "schools24-fee"):
+    for binary in (BUILD / "bin" / "schools24-auth", built / "bin" / "schools24-worker", built / "bin" / "schools24-fee",
+                   built / "bin" / "schools24-calendar"):
         (everything / "bin" / binary.name).symlink_to(binary)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.stack, "BUILD", everything)
         patch.setattr(s24.stack, "MIGRATIONS", tree / "db" / "migrations")
-        system = TestStack(names=["auth", "fee"])
+        system = TestStack(names=["auth", "fee", "calendar"])
         try:
             system.start(on_database=lambda own: seed(own.postgres, small=True))
             yield system
@@ -133,3 +168,28 @@ def test_its_noun_is_the_schools_own(stack):
     assert stranger.get("/fee/demands").json["total"] == 0
     problem(sign_in(stack, "teacher").post("/fee/demands", {"title": "No"}), 403)
     assert problem(sign_in(stack, "admin").post("/fee/demands", {"notes": 7}), 422)["errors"][0]["pointer"] == "/notes"
+
+
+def test_rows_with_natural_ids_are_written_again_and_keep_their_birthday(stack):
+    admin = sign_in(stack, "admin")
+
+    def write(notes):
+        answer = admin.post("/calendar/events", {"title": "the first", "notes": notes})
+        assert answer.status == 201, str(answer)
+        rows = {one["title"]: one for one in admin.get("/calendar/events").json["events"]}
+        assert sorted(rows) == ["the first", "the second"] and {one["notes"] for one in rows.values()} == {notes}
+        return answer.json["sync"], {(one["id"], one["created_at"]) for one in rows.values()}
+
+    _, born = write("new")
+    assert write("both in the buffer")[1] == born
+    flush(stack)
+    assert write("both in the table")[1] == born
+    flush(stack)
+    audited = row(stack, "SELECT count(*), count(*) FILTER (WHERE action = 'create') FROM calendar.audit_logs")
+    assert audited == (6, 2), "each write knew what it replaced"
+    stack.buffer.stop()
+    try:
+        sync, rows = write("past the buffer")
+    finally:
+        stack.buffer.start()
+    assert sync["durability"] == "database" and rows == born
