@@ -7,9 +7,11 @@
  */
 #include <string.h>
 
+#include "base/timefmt.h"
 #include "base/uuid.h"
 #include "svc/audit.h"
 #include "svc/bases.h"
+#include "svc/daemon.h"
 #include "svc/degraded.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
@@ -202,7 +204,6 @@ static void default_answer(struct change *c)
 	struct req *req = c->req;
 	const struct schema *out = req->route->out;
 	const struct entity *e = c->n_items > 0 ? c->items[0].entity : NULL;
-
 	void *object;
 
 	if (req->body.n != 0 || !e || !out)
@@ -267,6 +268,7 @@ static void written(struct change *c, int64_t version)
 	}
 	req->version = version;
 	req->sync = SYNC_PENDING;
+	req->due_us = req->now_us + daemon_settings(req->daemon)->batch_interval_s * US_PER_S;
 	for (const struct change_event *e = c->events; e; e = e->next)
 		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
 	if (c->urgent)
@@ -303,6 +305,7 @@ SUSPENDS static void wait_for_row(struct change *c, int64_t wait_s)
 			return;
 		if (reply.type == REDIS_INTEGER && reply.i == 0) {
 			req->sync = SYNC_DONE;
+			req->due_us = 0;
 			return;
 		}
 	}

@@ -88,6 +88,7 @@ def test_homework_with_two_files(teacher: Client, student: Client) -> None:
     assert [(one["file_name"], one["file_size"], one["mime_type"]) for one in made["attachments"]] == [
         ("sheet.pdf", len(PDF), "application/pdf"), ("nötes '1'.txt", len(TEXT), "text/plain")]
     assert made["sync"]["state"] == "pending" and made["sync"]["durability"] == "aof" and made["sync"]["version"] > 0
+    assert made["sync"]["due"] > made["created_at"], "until when the row is in the database"
     seen = of_student(student, made["id"])
     assert seen and not seen["is_submitted"] and len(seen["attachment_details"]) == 2 and seen["teacher_name"] == teacher.user["full_name"]
     for place, client, kind in (("teacher", teacher, "download"), ("academic", student, "download"), ("academic", student, "view")):
