@@ -50,13 +50,12 @@ enum err auth_me_update(struct req *req)
 	account = old;
 	if (e == OK) {
 		row_merge(&account_schema, &account, &profile_in_schema, in);
-		e = tx_query_one(tx, &SQL_ACCOUNT_UPDATE,
-				 PG_PARAMS(PG_UUID(account.id), PG_TEXT(account.full_name),
-					   FIELD_HAS(&account, account, phone) ? PG_TEXT(account.phone) : PG_NULL(PG_T_TEXT),
-					   FIELD_HAS(&account, account, profile_picture_url)
-						   ? PG_TEXT(account.profile_picture_url)
-						   : PG_NULL(PG_T_TEXT)),
-				 &account_schema, &account);
+		e = tx_query_one(
+			tx, &SQL_ACCOUNT_UPDATE,
+			PG_PARAMS(PG_UUID(account.id), PG_TEXT(account.full_name),
+				  PG_IF(FIELD_HAS(&account, account, phone), PG_TEXT(account.phone)),
+				  PG_IF(FIELD_HAS(&account, account, profile_picture_url), PG_TEXT(account.profile_picture_url))),
+			&account_schema, &account);
 	}
 	if (e == OK)
 		e = tx_audit(tx, "update", "user", account.id, json_of(req, &old), json_of(req, &account));

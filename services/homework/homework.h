@@ -10,7 +10,6 @@
 
 enum homework_status { HOMEWORK_ACTIVE, HOMEWORK_ARCHIVED, HOMEWORK_DRAFT };
 enum submission_status { SUBMISSION_SUBMITTED, SUBMISSION_GRADED, SUBMISSION_LATE, SUBMISSION_RETURNED };
-extern const struct enum_names homework_statuses, submission_statuses;
 
 #define MARKS_MAX (1000 * 100) /* hundredths */
 #define VERSIONS_MAX 20        /* of one submission; all are kept */
