@@ -8,6 +8,7 @@ static const struct service worker = {
 	.routes = worker_routes,
 	.entities = worker_entities,
 	.entity_sql = worker_entity_sql,
+	.uses = {"auth"}, /* for sessions, while the buffer does not know them */
 	.conf = worker_conf,
 	.conf_size = sizeof(struct worker_conf),
 	.start = worker_start,

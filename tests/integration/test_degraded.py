@@ -255,3 +255,9 @@ def test_without_the_cache_everything_is_right(system: TestStack) -> None:
         seen = teacher.get(f"/teacher/homework/{made['homework_id']}/submissions").json["submissions"][0]["student_name"]
         time.sleep(0.1)
     assert seen == name
+
+
+def test_nobody_was_refused_a_right(system: TestStack) -> None:
+    """After all that came before: a missing right shows as a connection that is lost again and again."""
+    for service in system.daemons:
+        assert "NOPERM" not in service.process.log.read_text(encoding="utf-8", errors="replace"), service.name

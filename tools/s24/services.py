@@ -81,5 +81,5 @@ def cache_acl(passwords: Mapping[str, str], names: Sequence[str]) -> str:
         keys = [f"~cache:*:{name}:*", f"~rate:{name}:*", "~directory:*" if name == "auth" else "%R~directory:*"]
         channels = ["&cache:*", "&directory:*"] + [f"&{other}:*" for other in NAMES]
         lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
-    lines.append(user("worker", passwords["worker"], "~cache:*", "%R~directory:*", "&cache:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
+    lines.append(user("worker", passwords["worker"], "~cache:*", "%R~directory:*", "&cache:*", "&directory:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
     return "\n".join(lines) + "\n"
