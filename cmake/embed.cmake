@@ -22,3 +22,13 @@ function(embed_lua target dir)
   target_sources(${target} PRIVATE ${out}.c ${out}.h)
   target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_BINARY_DIR}/embed)
 endfunction()
+
+# embed_dicts(target dir): dir/<entity>.<number>.zdict -> the table of common/svc/dicts.h
+function(embed_dicts target dir)
+  file(GLOB files CONFIGURE_DEPENDS ${dir}/*.zdict)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/embed/dict_table)
+  add_custom_command(OUTPUT ${out}.c
+    COMMAND /usr/bin/python3 ${EMBED_PY} dicts ${out} ${files}
+    DEPENDS ${files} ${EMBED_PY} VERBATIM)
+  target_sources(${target} PRIVATE ${out}.c)
+endfunction()

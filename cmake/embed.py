@@ -1,4 +1,4 @@
-"""Embeds SQL statements and Lua scripts as C objects: embed.py sql|lua OUT FILE..."""
+"""Embeds SQL statements, Lua scripts and dictionaries as C objects: embed.py sql|lua|dicts OUT FILE..."""
 import hashlib
 import pathlib
 import sys
@@ -12,8 +12,24 @@ def literal(text: str) -> str:
     return "\n".join(lines) or '\t""'
 
 
+def dicts(out: pathlib.Path, files: list[str]) -> None:
+    """<entity>.<number>.zdict, as the table of common/svc/dicts.h: by entity, the newest last."""
+    found = sorted((name.rsplit(".", 1)[0], int(name.rsplit(".", 1)[1]), file) for file in files for name in [pathlib.Path(file).stem])
+    arrays, rows = [], []
+    for at, (entity, number, file) in enumerate(found):
+        if not 1 <= number <= 255:
+            raise SystemExit(f"{file}: a dictionary's number is 1 to 255")
+        arrays.append(f"static const unsigned char bytes_{at}[] = {{{','.join(map(str, pathlib.Path(file).read_bytes()))}}};")
+        rows.append(f'\t{{"{entity}", {{.number = {number}, .bytes = {{(const char *)bytes_{at}, sizeof(bytes_{at})}}}}}},')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".c").write_text("\n".join(['#include "svc/dicts.h"', *arrays, "struct dict dict_table[] = {", *rows, "\t{0},", "};", ""]), encoding="utf-8")
+
+
 def main() -> None:
     kind, out, files = sys.argv[1], pathlib.Path(sys.argv[2]), sorted(sys.argv[3:])
+    if kind == "dicts":
+        dicts(out, files)
+        return
     struct, header, prefix = {
         "sql": ("pg_stmt", "io/pg.h", "SQL_"),
         "lua": ("redis_script", "io/redis.h", "LUA_"),

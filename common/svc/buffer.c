@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/timefmt.h"
 #include "lua_scripts.h"
+#include "svc/dicts.h"
 
 #define HEADER_SIZE 49
 #define RECORD_FORMAT 2
@@ -94,7 +95,7 @@ enum err buffer_record_row(const struct entity *e, struct uuid id, const struct 
 	uint8_t layout;
 	enum err err;
 
-	err = codec_open(r->codec, r->sealed, arena, &layout, &packed);
+	err = codec_open_with(r->codec, dict_numbered(e->name, codec_dict_number(r->sealed)), r->sealed, arena, &layout, &packed);
 	if (err != OK)
 		return err;
 	if (layout > e->schema->layout)
@@ -297,7 +298,8 @@ void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *ro
 	int flags;
 
 	row_pack(e->schema, row, &packed);
-	used = codec_seal(o.codec, (uint8_t)e->schema->layout, buf_str(&packed), &sealed);
+	used = codec_seal_with(o.codec, o.codec == CODEC_ZSTD ? dict_newest(e->name) : NULL, (uint8_t)e->schema->layout,
+			       buf_str(&packed), &sealed);
 	flags = (r->deleted_at != 0) | o.urgent << 1 | (int)used << 2 | o.creation << 5 | o.blind << 6;
 	uuid_text(r->id, id);
 	args_add(p->arena, &p->rows, str_of(e->name));

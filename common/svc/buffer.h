@@ -34,7 +34,7 @@ struct buffer_record {
 	struct str scopes, calls, sealed; /* as stored; sealed is io/codec.h's envelope */
 };
 MUST_CHECK enum err buffer_record_parse(struct str value, struct buffer_record *ret); /* ERR_CORRUPT */
-/* The row of a record: id, school, version and deleted_at filled in. ERR_CORRUPT; ERR_CONFLICT: a layout newer than ours (wait for the deploy). */
+/* The row of a record: id, school, version and deleted_at filled in. ERR_CORRUPT; ERR_CONFLICT: a layout or a dictionary newer than ours (wait for the deploy). */
 MUST_CHECK enum err buffer_record_row(const struct entity *e, struct uuid id, const struct buffer_record *r, struct arena *arena, void **ret_row);
 
 /* ---- PUT ---- */
