@@ -148,7 +148,16 @@ def test(arguments: argparse.Namespace) -> int:
     return tally.close()
 
 
+def simulate(more: Sequence[str]) -> int:
+    """The write path in one process, on simulated servers (tests/fault/README.md)."""
+    with step("build"):
+        folder = build("release", ["fault_sim"])
+    return run([str(folder / "fault" / "fault_sim"), *more])[0]
+
+
 def fault(arguments: argparse.Namespace) -> int:
+    if arguments.more[:1] == ["SIM"]:
+        return simulate(arguments.more[1:])
     if not list((ROOT / "tests" / "fault").glob("test_*.py")):
         raise StackError("this checkout has no tests/fault/test_*.py")
     arguments.suite = "fault"
