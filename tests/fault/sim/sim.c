@@ -95,15 +95,16 @@ static void print_line(const struct options *o, const struct counts *c, double s
 {
 	printf("run=SIM seed=%" PRIu64 " secs=%.1f documents=%" PRIu64 " steps=%" PRIu64 " calls=%" PRIu64 " acked=%" PRIu64
 	       " unknown=%" PRIu64 " rejected=%" PRIu64 " conflicts=%" PRIu64 " same=%" PRIu64 " replays=%" PRIu64
-	       " faults{crash=%" PRIu64 ",stall=%" PRIu64 ",lost=%" PRIu64 ",outage=%" PRIu64 ",clock=%" PRIu64 "}=%" PRIu64,
+	       " faults{crash=%" PRIu64 ",stall=%" PRIu64 ",lost=%" PRIu64 ",late=%" PRIu64 ",outage=%" PRIu64 ",clock=%" PRIu64
+	       "}=%" PRIu64,
 	       o->seed, seconds, c->documents, c->steps, c->calls, c->acked, c->unknown, c->refused, c->conflicts, c->same,
-	       c->replays, c->crashes, c->stalls, c->lost_replies, c->outages, c->clock_steps,
+	       c->replays, c->crashes, c->stalls, c->lost_replies, c->late, c->outages, c->clock_steps,
 	       c->crashes + c->stalls + c->lost_replies + c->outages + c->clock_steps);
 	printf(" reaped=%" PRIu64 " applied=%" PRIu64 " repeated=%" PRIu64 " superseded=%" PRIu64 " dead=%" PRIu64
-	       " revived=%" PRIu64 " replayed=%" PRIu64 " lost=%" PRIu64 " duplicated=%" PRIu64 " regressed=%" PRIu64
-	       " invented=%" PRIu64 " broken=%" PRIu64 "\n",
-	       c->reaped, c->applied, c->repeated, c->superseded, c->dead, c->revived, c->replayed, c->lost, c->duplicated,
-	       c->regressed, c->invented, c->broken);
+	       " revived=%" PRIu64 " replayed=%" PRIu64 " left_lists=%" PRIu64 " lost=%" PRIu64 " duplicated=%" PRIu64
+	       " regressed=%" PRIu64 " invented=%" PRIu64 " broken=%" PRIu64 "\n",
+	       c->reaped, c->applied, c->repeated, c->superseded, c->dead, c->revived, c->replayed, c->left_lists, c->lost,
+	       c->duplicated, c->regressed, c->invented, c->broken);
 }
 
 static bool parse(int argc, char **argv, struct options *o)

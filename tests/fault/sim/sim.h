@@ -18,7 +18,7 @@ ROW_STRUCT(sim_doc, SIM_FIELDS);
 
 enum kind { PARENT, CHILD, ENTRY, KINDS };
 
-enum { DOCS = 16, WRITERS = 5, WORKERS = 3, ACTORS = WRITERS + WORKERS, LISTS = 4, CALL_WRITES = 8, EVENTS = 24, WRITES_MOST = 20000, DOCS_MOST = 8000 };
+enum { DOCS = 16, WRITERS = 5, WORKERS = 3, ACTORS = WRITERS + WORKERS, LISTS = 4, CALL_WRITES = 8, EVENTS = 24, LATE = 16, WRITES_MOST = 20000, DOCS_MOST = 8000 };
 
 enum outcome { OPEN, ACKED, UNKNOWN, NOT_DONE };
 
@@ -97,7 +97,7 @@ struct actor {
 
 struct counts {
 	uint64_t documents, steps, calls, acked, unknown, conflicts, refused, same, replays;
-	uint64_t crashes, stalls, lost_replies, outages, clock_steps, reaped, applied, repeated, superseded, dead, revived, replayed;
+	uint64_t crashes, stalls, lost_replies, late, outages, clock_steps, left_lists, reaped, applied, repeated, superseded, dead, revived, replayed;
 	uint64_t lost, duplicated, regressed, invented, broken;
 };
 
@@ -106,9 +106,19 @@ struct mutant {
 	bool no_guard;
 };
 
+/* A request whose sender has given it up, and which arrives all the same. */
+struct late {
+	struct arena *arena;
+	const struct redis_script *script; /* NULL: none */
+	struct redis_args args;
+	int64_t at_us;
+	int actor;
+	size_t writes[CALL_WRITES], n_writes;
+};
+
 struct world {
 	uint64_t random;
-	int64_t now_us, redis_offset_us, redis_away_until_us, db_away_until_us;
+	int64_t now_us, redis_offset_us, redis_away_until_us, redis_full_until_us, db_away_until_us;
 	bool quiet;    /* nothing goes wrong any more, nobody starts anything */
 	bool reviving; /* the dead get a new version */
 	struct keyspace *ks;
@@ -116,6 +126,7 @@ struct world {
 	const struct mutant *mutant;
 	struct flush_target targets[KINDS];
 	struct actor actors[ACTORS];
+	struct late late[LATE];
 	struct doc *docs;
 	size_t n_docs;
 	struct write *writes;
@@ -152,6 +163,7 @@ void actor_start(struct actor *a);
 void actor_die(struct actor *a);
 void actor_yield(struct actor *a);
 void actor_sleep(struct actor *a, int64_t ms);
+void late_arrive(struct world *w); /* requests whose time has come */
 
 /* sim_writer.c, sim_worker.c, sim_table.c */
 void writer_main(void *arg);
@@ -161,7 +173,7 @@ void table_db(struct actor *a);
 void table_abandon(struct actor *a);
 
 /* sim_check.c */
-void executed(struct world *w, struct actor *a, int64_t version, const bool *was_buffered);
+void executed(struct world *w, int actor, const size_t *writes, size_t n, int64_t version, const bool *was_buffered);
 void check_everything(struct world *w);
 void check_end(struct world *w);
 bool record_of(struct world *w, const struct doc *d, struct str *ret);

@@ -29,34 +29,80 @@ static bool buffered(struct world *w, size_t doc)
 	return record_of(w, &w->docs[doc], &value);
 }
 
-static void run_script(struct actor *a, const struct redis_script *script, struct redis_args args, struct arena *arena,
-		       struct redis_reply *ret)
+/* What one request does: whoever sent it, and whether or not he still waits. */
+static void run_script(struct world *w, struct late *l, struct arena *arena, struct redis_reply *ret)
 {
-	struct world *w = a->w;
-	bool put = strcmp(script->name, "put") == 0, was[CALL_WRITES];
+	bool put = strcmp(l->script->name, "put") == 0, was[CALL_WRITES];
 
 	set_clock(w);
-	for (size_t i = 0; put && i < a->n_writes; i++)
-		was[i] = buffered(w, w->writes[a->writes[i]].doc);
-	scripts_run(w->scripts, w->ks, script, args, arena, ret);
+	for (size_t i = 0; put && i < l->n_writes; i++)
+		was[i] = buffered(w, w->writes[l->writes[i]].doc);
+	scripts_run(w->scripts, w->ks, l->script, l->args, arena, ret);
 	if (ret->type == REDIS_ERROR)
-		wrong(w, &w->counts->broken, 0, "%s.lua: %.*s", script->name, STR_FMT(ret->s));
+		wrong(w, &w->counts->broken, 0, "%s.lua: %.*s", l->script->name, STR_FMT(ret->s));
 	else if (put && ret->type == REDIS_ARRAY && str_is(ret->v[0].s, "OK"))
-		executed(w, a, ret->v[1].i, was);
-	for (size_t i = 0; !put && a->worker && i < args.n; i++) {
+		executed(w, l->actor, l->writes, l->n_writes, ret->v[1].i, was);
+	for (size_t i = 0; !put && i < l->args.n; i++) {
 		struct uuid id;
-		struct doc *d = args.v[i].n == UUID_TEXT && uuid_parse(args.v[i], &id) ? doc_of(w, id) : NULL;
+		struct str arg = l->args.v[i];
+		struct doc *d = arg.n == UUID_TEXT && uuid_parse(arg, &id) ? doc_of(w, id) : NULL;
 		int64_t version = 0;
 
 		if (!d)
 			continue;
-		if (i + 1 < args.n)
-			str_to_i64(args.v[i + 1], &version);
-		note(w, (size_t)(d - w->docs), a->number, script->name, version, 0);
+		if (i + 1 < l->args.n)
+			str_to_i64(l->args.v[i + 1], &version);
+		note(w, (size_t)(d - w->docs), l->actor, l->script->name, version, 0);
 	}
 	if (++w->since_check >= w->check_every) {
 		w->since_check = 0;
 		check_everything(w);
+	}
+}
+
+static struct late request_of(struct actor *a, const struct redis_script *script, struct redis_args args)
+{
+	struct late l = {.script = script, .args = args, .actor = a->number, .n_writes = a->n_writes};
+
+	memcpy(l.writes, a->writes, sizeof(l.writes));
+	return l;
+}
+
+/* Up to two seconds: that is how long a connection of the daemons waits for its oldest command. */
+static void make_late(struct actor *a, const struct redis_script *script, struct redis_args args)
+{
+	struct world *w = a->w;
+	struct late *to = &w->late[chance(w) % LATE];
+	struct str *v;
+
+	if (to->script)
+		return;
+	if (!to->arena)
+		to->arena = arena_new();
+	arena_clear(to->arena);
+	v = arena_array(to->arena, args.n, sizeof(*v));
+	for (size_t i = 0; i < args.n; i++)
+		v[i] = arena_str(to->arena, args.v[i]);
+	*to = (struct late){.arena = to->arena,
+			    .script = script,
+			    .args = {v, args.n},
+			    .at_us = w->now_us + (int64_t)(chance(w) % 2000) * US_PER_MS,
+			    .actor = a->number,
+			    .n_writes = a->n_writes};
+	memcpy(to->writes, a->writes, sizeof(to->writes));
+}
+
+void late_arrive(struct world *w)
+{
+	for (size_t i = 0; i < LATE && !w->failed; i++) {
+		struct late *l = &w->late[i];
+		struct redis_reply reply;
+
+		if (!l->script || (l->at_us > w->now_us && !w->quiet))
+			continue;
+		w->counts->late++;
+		run_script(w, l, l->arena, &reply);
+		l->script = NULL;
 	}
 }
 
@@ -70,16 +116,20 @@ static enum err io_eval(void *ctx, const struct redis_script *script, struct red
 {
 	struct actor *a = ctx;
 	struct world *w = a->w;
+	struct late request;
 
 	actor_yield(a);
 	/* A request's deadline is shorter than the marker's life: nothing leaves behind it. */
-	if (redis_is_away(w) || (!a->worker && w->now_us > a->deadline_us))
+	if (redis_is_away(w) || (!a->worker && w->now_us < w->redis_full_until_us) || (!a->worker && w->now_us > a->deadline_us))
 		return ERR_BUFFER;
 	if (one_in(w, 60)) {
 		w->counts->lost_replies++;
-		return ERR_UNCERTAIN; /* the request was lost */
+		if (chance(w) % 2 == 0) /* and the other half never arrives */
+			make_late(a, script, args);
+		return ERR_UNCERTAIN;
 	}
-	run_script(a, script, args, arena, ret);
+	request = request_of(a, script, args);
+	run_script(w, &request, arena, ret);
 	if (one_in(w, 4))
 		actor_yield(a); /* the answer is on its way, and its reader may be dead when it comes */
 	if (one_in(w, 25)) {

@@ -45,14 +45,16 @@ static void executed_one(struct world *w, int actor, size_t index, int64_t versi
 	d->last = index;
 	d->sum = wr->sum;
 	d->lists = (was_buffered ? d->lists : 0) | 1u << wr->list;
+	if (d->row.there && !d->row.deleted && (d->lists >> w->writes[d->row.write].list & 1) == 0)
+		w->counts->left_lists++;
 	memmove(d->recent + 1, d->recent, sizeof(d->recent) - sizeof(d->recent[0]));
 	d->recent[0] = index;
 }
 
-void executed(struct world *w, struct actor *a, int64_t version, const bool *was_buffered)
+void executed(struct world *w, int actor, const size_t *writes, size_t n, int64_t version, const bool *was_buffered)
 {
-	for (size_t i = 0; i < a->n_writes; i++)
-		executed_one(w, a->number, a->writes[i], version, was_buffered[i]);
+	for (size_t i = 0; i < n; i++)
+		executed_one(w, actor, writes[i], version, was_buffered[i]);
 }
 
 /* ---- I9 ---- */

@@ -105,6 +105,8 @@ void world_free(struct world *w)
 		coro_free(w->actors[i].coro);
 		arena_free(w->actors[i].arena);
 	}
+	for (size_t i = 0; i < LATE; i++)
+		arena_free(w->late[i].arena);
 	keyspace_free(w->ks);
 	arena_free(w->check_arena);
 	free(w->docs);
@@ -122,6 +124,10 @@ static void weather(struct world *w)
 	if (one_in(w, 2500)) {
 		w->counts->outages++;
 		w->redis_away_until_us = w->now_us + (int64_t)(chance(w) % 3000) * US_PER_MS;
+	}
+	if (one_in(w, 2500)) { /* its memory is full: PUT is refused whole, and what drains it goes on */
+		w->counts->outages++;
+		w->redis_full_until_us = w->now_us + (int64_t)(chance(w) % 3000) * US_PER_MS;
 	}
 	if (one_in(w, 4000)) {
 		w->counts->clock_steps++;
@@ -186,6 +192,7 @@ static bool run(struct world *w, int first, int last, uint64_t steps)
 		w->counts->steps++;
 		weather(w);
 		tick(w);
+		late_arrive(w);
 		go_on(w, a);
 	}
 	return !w->failed;
@@ -263,7 +270,7 @@ static bool only_poison_is_dead(struct world *w)
 static bool come_to_rest(struct world *w)
 {
 	w->quiet = true;
-	w->db_away_until_us = w->redis_away_until_us = 0;
+	w->db_away_until_us = w->redis_away_until_us = w->redis_full_until_us = 0;
 	if (!drain(w))
 		return false;
 	replay_dead(w); /* those whose workers died too often */
