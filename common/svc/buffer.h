@@ -24,7 +24,7 @@ struct buffer_io {
 /* ---- a stored record ---- */
 struct buffer_record {
 	bool deleted, urgent;
-	bool creation;    /* the row's first version, not changed since: so its children have no rows either */
+	bool creation;    /* made in the buffer and, as far as its writers knew, not flushed since: so its children have no rows either */
 	bool blind;       /* written without a look at the table, which was away: the worker parks it if a living row is there */
 	enum codec codec;
 	int64_t version;  /* µs */

@@ -241,7 +241,8 @@ static struct buffer_put *make_put(struct change *c)
 		o.floor = base ? base->floor : 0;
 		o.expect = base && base->row ? base->floor : 0;
 		o.blind = base && base->blind;
-		o.creation = !base || (!base->row && base->floor == 0 && !base->blind);
+		/* A change of what was never flushed leaves it so. */
+		o.creation = !base || (base->row ? base->creation : base->floor == 0 && !base->blind);
 		buffer_put_row(put, item->entity, item->row, o);
 	}
 	for (const struct change_event *e = c->events; e; e = e->next)

@@ -197,6 +197,8 @@ def test_without_the_database_a_school_day_goes_on(system: TestStack) -> None:
     warm(teacher, student, flushed["id"])
     flush(system)
     buffered = assign(teacher)
+    changed = teacher.put(f"/teacher/homework/{buffered['id']}", {"description": "changed before any flush"})
+    assert changed.status == 200 and changed.json["sync"]["state"] == "pending"
     with away(system.postgres, system):
         time.sleep(1.1)
         assert student.get("/auth/verify").status == 200 and teacher.get("/teacher/homework/options").status == 200, "sessions go on"
