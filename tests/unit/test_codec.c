@@ -2,6 +2,7 @@
 /* The envelope of stored bytes: round trips, and that no damaged byte passes. */
 #include "unit/unit.h"
 
+#include <pthread.h>
 #include <zstd.h>
 
 #include "base/crc32c.h"
@@ -177,6 +178,134 @@ static void two_frames_are_not_one(void **state)
 	arena_free(arena);
 }
 
+/* ---- dictionaries ---- */
+
+static const char known[] =
+	"Solve problems from the text book. Show every step of the factorisation and check each root by putting it back.";
+
+static struct codec_dict text_dict(uint8_t number)
+{
+	return (struct codec_dict){.number = number, .bytes = {known, sizeof(known) - 1}};
+}
+
+static void a_dictionary_makes_small_texts_smaller(void **state)
+{
+	static const struct str text = STR("Show every step of the factorisation and check each root");
+	struct arena *arena = arena_new();
+	struct codec_dict dict = text_dict(7);
+	struct buf with = {0}, without = {0};
+	struct str back;
+	uint8_t layout;
+
+	(void)state;
+	assert_int_equal(codec_seal(CODEC_ZSTD, 3, text, &without), CODEC_RAW);
+	for (int i = 0; i < 3; i++) { /* the first makes the tables */
+		with.n = 0;
+		assert_int_equal(codec_seal_with(CODEC_ZSTD, &dict, 3, text, &with), CODEC_ZSTD);
+		assert_true(with.n < without.n / 2);
+		assert_int_equal(codec_dict_number(buf_str(&with)), 7);
+		assert_int_equal(codec_open_with(CODEC_ZSTD, &dict, buf_str(&with), arena, &layout, &back), OK);
+		assert_int_equal(layout, 3);
+		assert_str(back, text);
+	}
+	assert_int_equal(codec_open_with(CODEC_RAW, &dict, buf_str(&without), arena, &layout, &back), OK); /* it needs none */
+	codec_dict_done(&dict);
+	buf_done(&with);
+	buf_done(&without);
+	arena_free(arena);
+}
+
+static void only_zstd_names_a_dictionary_and_only_when_it_helped(void **state)
+{
+	struct codec_dict dict = text_dict(7);
+	struct buf out = {0};
+
+	(void)state;
+	for (int codec = 0; codec < CODEC_COUNT; codec++) {
+		out.n = 0;
+		codec_seal_with((enum codec)codec, &dict, 1, str_of(known), &out);
+		assert_int_equal(codec_dict_number(buf_str(&out)), codec == CODEC_ZSTD ? 7 : 0);
+	}
+	out.n = 0;
+	assert_int_equal(codec_seal_with(CODEC_ZSTD, &dict, 1, STR("q8#kZ"), &out), CODEC_RAW);
+	assert_int_equal(codec_dict_number(buf_str(&out)), 0);
+	assert_int_equal(codec_dict_number(STR("\x01\x07")), 0);
+	codec_dict_done(&dict);
+	buf_done(&out);
+}
+
+static void an_unknown_dictionary_is_waited_for_and_damage_is_not(void **state)
+{
+	struct arena *arena = arena_new();
+	struct codec_dict dict = text_dict(7), other = text_dict(8);
+	struct buf out = {0};
+	struct str back = STR("untouched");
+	uint8_t layout = 9;
+
+	(void)state;
+	codec_seal_with(CODEC_ZSTD, &dict, 1, str_of(known), &out);
+	assert_int_equal(codec_open_with(CODEC_ZSTD, NULL, buf_str(&out), arena, &layout, &back), ERR_CONFLICT);
+	assert_int_equal(codec_open_with(CODEC_ZSTD, &other, buf_str(&out), arena, &layout, &back), ERR_CONFLICT);
+	assert_int_equal(codec_open(CODEC_ZSTD, buf_str(&out), arena, &layout, &back), ERR_CORRUPT);
+	for (int codec = 0; codec < CODEC_COUNT; codec++) {
+		if (codec != CODEC_ZSTD)
+			assert_int_equal(codec_open_with((enum codec)codec, &dict, buf_str(&out), arena, &layout, &back),
+					 ERR_CORRUPT);
+	}
+	for (size_t n = 0; n < out.n; n++) {
+		char *cut = malloc(n ? n : 1);
+
+		memcpy(cut, out.p, n);
+		assert_int_equal(codec_open_with(CODEC_ZSTD, &dict, (struct str){cut, n}, arena, &layout, &back), ERR_CORRUPT);
+		free(cut);
+	}
+	for (size_t bit = 16; bit < out.n * 8; bit++) {
+		out.p[bit / 8] ^= (char)(1 << bit % 8);
+		assert_int_equal(codec_open_with(CODEC_ZSTD, &dict, buf_str(&out), arena, &layout, &back), ERR_CORRUPT);
+		assert_int_equal(codec_open_with(CODEC_ZSTD, NULL, buf_str(&out), arena, &layout, &back), ERR_CORRUPT);
+		out.p[bit / 8] ^= (char)(1 << bit % 8);
+	}
+	assert_int_equal(layout, 9);
+	assert_str(back, STR("untouched"));
+	codec_dict_done(&dict);
+	codec_dict_done(&other);
+	buf_done(&out);
+	arena_free(arena);
+}
+
+static void *seal_and_open(void *arg)
+{
+	struct codec_dict *dict = arg;
+
+	for (int i = 0; i < 300; i++) {
+		struct arena *arena = arena_new();
+		struct buf out = buf_in(arena);
+		struct str text = {known + i % 50, 60}, back;
+		struct codec_dict *with = i % 3 == 0 ? NULL : dict;
+		enum codec used = codec_seal_with(CODEC_ZSTD, with, 1, text, &out);
+		uint8_t layout;
+
+		if (codec_open_with(used, with, buf_str(&out), arena, &layout, &back) != OK || !str_eq(back, text))
+			abort();
+		arena_free(arena);
+	}
+	return NULL;
+}
+
+static void threads_share_dictionaries_and_not_contexts(void **state)
+{
+	enum { THREADS = 20 }; /* more than contexts are kept */
+	struct codec_dict dict = text_dict(1);
+	pthread_t threads[THREADS];
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, seal_and_open, &dict), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	codec_dict_done(&dict);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +316,10 @@ int main(void)
 		cmocka_unit_test(every_damage_is_seen),
 		cmocka_unit_test(a_declared_size_is_judged_before_room_is_made),
 		cmocka_unit_test(two_frames_are_not_one),
+		cmocka_unit_test(a_dictionary_makes_small_texts_smaller),
+		cmocka_unit_test(only_zstd_names_a_dictionary_and_only_when_it_helped),
+		cmocka_unit_test(an_unknown_dictionary_is_waited_for_and_damage_is_not),
+		cmocka_unit_test(threads_share_dictionaries_and_not_contexts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -218,6 +218,17 @@ def buffer_show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def train_dictionaries(_: argparse.Namespace) -> int:
+    folder = ROOT / "common" / "svc" / "dicts"
+    folder.mkdir(exist_ok=True)
+    with step("build"):
+        built = build("release", ["train_dictionaries"])
+    code = subprocess.run([str(built / "bench" / "train_dictionaries"), str(folder)], check=False).returncode
+    if code == 0:
+        print("s24: the next build uses them; deploy the worker before the daemons, and leave the older files where they are")
+    return code
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="./s24", description="Builds, runs, tests and measures Schools24.",
                                   epilog="docs/operations.md tells the environment variables: S24_RUN_DIR, S24_PORT_BASE, S24_PORT_*, S24_TLS_CERT, ...")
@@ -248,6 +259,7 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("more", nargs=argparse.REMAINDER)
     command("env", env, "addresses and demo logins for other programs").add_argument("--json", action="store_true")
     command("migrate", migrate_command, "apply the migrations to the running database")
+    command("train-dictionaries", train_dictionaries, "new dictionaries of zstd for the buffer's records, with the next number, in common/svc/dicts")
     show = command("buffer", buffer_show, "show a record of the write buffer")
     show.add_argument("what", choices=["show"])
     show.add_argument("entity")
