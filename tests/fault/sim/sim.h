@@ -92,6 +92,7 @@ struct actor {
 	struct tx tx;
 	char token[32];
 	uint64_t lives, call;
+	int64_t stale_us; /* when a migration last went by under its connection */
 	size_t writes[CALL_WRITES], n_writes; /* of the call on its way */
 };
 
@@ -174,6 +175,7 @@ void table_abandon(struct actor *a);
 
 /* sim_check.c */
 void executed(struct world *w, int actor, const size_t *writes, size_t n, int64_t version, const bool *was_buffered);
+void conflicted(struct world *w, size_t write);
 void check_everything(struct world *w);
 void check_end(struct world *w);
 bool record_of(struct world *w, const struct doc *d, struct str *ret);

@@ -57,6 +57,18 @@ void executed(struct world *w, int actor, const size_t *writes, size_t n, int64_
 		executed_one(w, actor, writes[i], version, was_buffered[i]);
 }
 
+/* A conflict is with somebody. */
+void conflicted(struct world *w, size_t index)
+{
+	const struct write *wr = &w->writes[index];
+	const struct doc *d = &w->docs[wr->doc];
+	const struct write *last = &w->writes[d->last];
+
+	if (wr->base != 0 ? last->version == wr->base : d->last == 0 || last->deleted)
+		wrong(w, &w->counts->broken, wr->doc, "a write on base %lld meets a conflict, and nobody has written since",
+		      (long long)wr->base);
+}
+
 /* ---- I9 ---- */
 
 struct tally {
@@ -88,6 +100,19 @@ static void check_scopes(struct world *w, const struct doc *d, const struct buff
 		      "I9: a list that the record has left unsynced is not overlaid");
 }
 
+/* Dead is what the table refuses, or what has failed twelve times. */
+static void check_dead(struct world *w, const struct doc *d)
+{
+	struct str key = str_of(arena_printf(w->check_arena, "meta:write_buffer:%s:%s", sim_entities[d->kind].name, d->text));
+	struct str attempts;
+	int64_t n = 0;
+
+	if (w->writes[d->last].poison)
+		return;
+	if (!keyspace_field(w->ks, key, STR("attempts"), &attempts) || !str_to_i64(attempts, &n) || n < 12)
+		wrong(w, &w->counts->broken, (size_t)(d - w->docs), "I8: a good write is dead after %lld tries", (long long)n);
+}
+
 static void check_record(struct world *w, struct doc *d, struct str value, struct tally *t)
 {
 	size_t doc = (size_t)(d - w->docs), places = 0, leased = 0;
@@ -102,6 +127,8 @@ static void check_record(struct world *w, struct doc *d, struct str value, struc
 		t->in[d->kind][s] += in;
 		places += in;
 		leased += in && s == 2;
+		if (in && s == 3)
+			check_dead(w, d);
 	}
 	t->owned[d->kind] += owned;
 	if (places != 1)

@@ -29,8 +29,9 @@ static enum err weather(struct actor *a)
 		return refused(a, one_in(w, 2) ? "57P03" : "", ERR_DB);
 	if (a->tx.stale)
 		return refused(a, "42P01", ERR_BUG);
-	if (one_in(w, 2000)) {
-		a->tx.stale = true; /* a migration: until the connection is made anew */
+	if (one_in(w, 2000) && w->now_us > a->stale_us + 60 * US_PER_S) {
+		a->stale_us = w->now_us;
+		a->tx.stale = true; /* a migration: until the connection is made anew; never two in one turn */
 		return refused(a, "42P01", ERR_BUG);
 	}
 	if (one_in(w, 3000))

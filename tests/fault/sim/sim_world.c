@@ -129,6 +129,8 @@ static void weather(struct world *w)
 		w->counts->outages++;
 		w->redis_full_until_us = w->now_us + (int64_t)(chance(w) % 3000) * US_PER_MS;
 	}
+	if (one_in(w, 1200)) /* a quiet minute: leases and markers end */
+		w->now_us += (61 + (int64_t)(chance(w) % 30)) * US_PER_S;
 	if (one_in(w, 4000)) {
 		w->counts->clock_steps++;
 		w->redis_offset_us -= 5 * US_PER_S;
