@@ -31,6 +31,11 @@ def system() -> Iterator[TestStack]:
         stack.close()
 
 
+def at_hand(stack: TestStack) -> bool:
+    """Does every daemon have all its stores again? Each finds a server that is back in its own time."""
+    return all(Client(f"http://127.0.0.1:{service.admin_port}").request("GET", "/ready", bare=True).json["status"] == "ready" for service in stack.daemons)
+
+
 @contextlib.contextmanager
 def away(server: Any, stack: TestStack) -> Iterator[None]:
     """The store is stopped inside; behind it everything is as before."""
@@ -39,7 +44,7 @@ def away(server: Any, stack: TestStack) -> Iterator[None]:
         yield
     finally:
         server.start()
-        wait_for("everybody is ready", lambda: all(service.is_ready() for service in stack.daemons), 30)
+        wait_for("everybody has everything", lambda: at_hand(stack), 30)
         wait_for("auth has its database", lambda: Client(stack.url).login(email("admin"), PASSWORD).status == 200, 30)
 
 
@@ -182,7 +187,7 @@ def test_a_buffer_that_is_killed_keeps_what_was_acknowledged(system: TestStack) 
     system.buffer.process.kill()
     system.buffer.start()
     assert unsynced(system) == before and len(before) >= 11
-    wait_for("the buffer is in use again", lambda: is_normal(student), 20)
+    wait_for("the buffer is in use again", lambda: at_hand(system) and is_normal(student), 30)
     assert {one["title"] for one in made} <= titles(student)
     flush(system, 60)
     assert row(system, "SELECT count(*) FROM homework.homework WHERE id = ANY(%s::uuid[])", [one["id"] for one in made]) == (10,)

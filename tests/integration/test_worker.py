@@ -50,6 +50,7 @@ class World:
                               ports["worker"], ports["worker_admin"])
         service.configure({key: value for key, value in base.settings.items() if key not in ("LISTEN", "ADMIN_LISTEN")},
                           {**base.environment, "BATCH_PROCESSOR_INTERVAL": str(interval_s), "BATCH_PROCESSOR_PARALLEL_WORKERS": "3",
+                           "AUTH_INTERNAL_URL": "http://127.0.0.1:9",  # nobody: no person is asked about here
                            "S24_FAILPOINTS": failpoints, **settings})
         self.started += 1
         service.start(wait=wait)
