@@ -101,10 +101,10 @@ static void print_line(const struct options *o, const struct counts *c, double s
 	       c->replays, c->crashes, c->stalls, c->lost_replies, c->late, c->outages, c->clock_steps,
 	       c->crashes + c->stalls + c->lost_replies + c->outages + c->clock_steps);
 	printf(" reaped=%" PRIu64 " applied=%" PRIu64 " repeated=%" PRIu64 " superseded=%" PRIu64 " dead=%" PRIu64
-	       " revived=%" PRIu64 " replayed=%" PRIu64 " left_lists=%" PRIu64 " lost=%" PRIu64 " duplicated=%" PRIu64
-	       " regressed=%" PRIu64 " invented=%" PRIu64 " broken=%" PRIu64 "\n",
-	       c->reaped, c->applied, c->repeated, c->superseded, c->dead, c->revived, c->replayed, c->left_lists, c->lost,
-	       c->duplicated, c->regressed, c->invented, c->broken);
+	       " revived=%" PRIu64 " replayed=%" PRIu64 " left_lists=%" PRIu64 " too_late=%" PRIu64 " lost=%" PRIu64
+	       " duplicated=%" PRIu64 " regressed=%" PRIu64 " invented=%" PRIu64 " broken=%" PRIu64 "\n",
+	       c->reaped, c->applied, c->repeated, c->superseded, c->dead, c->revived, c->replayed, c->left_lists, c->too_late,
+	       c->lost, c->duplicated, c->regressed, c->invented, c->broken);
 }
 
 static bool parse(int argc, char **argv, struct options *o)

@@ -98,7 +98,7 @@ struct actor {
 
 struct counts {
 	uint64_t documents, steps, calls, acked, unknown, conflicts, refused, same, replays;
-	uint64_t crashes, stalls, lost_replies, late, outages, clock_steps, left_lists, reaped, applied, repeated, superseded, dead, revived, replayed;
+	uint64_t crashes, stalls, lost_replies, late, too_late, outages, clock_steps, left_lists, reaped, applied, repeated, superseded, dead, revived, replayed;
 	uint64_t lost, duplicated, regressed, invented, broken;
 };
 
