@@ -47,8 +47,9 @@ struct put_options {
 	int64_t floor;  /* version of the row that was read from the database, 0: none */
 	enum codec codec;
 	bool urgent, creation, blind;
+	const void *old; /* the row that was read, NULL: none; the lists that it stood in show the new one's absence at once */
 };
-/* A row with deleted_at is a tombstone. Scopes come from the descriptor. */
+/* A row with deleted_at is a tombstone. Scopes come from the descriptor, those of the old row with them. */
 void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *row, struct put_options options);
 void buffer_put_event(struct buffer_put *p, const char *domain, struct str envelope);
 struct redis_args buffer_put_args(struct buffer_put *p); /* what put.lua gets, for benchmarks and tests */

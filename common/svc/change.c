@@ -11,6 +11,7 @@
 #include "base/uuid.h"
 #include "svc/audit.h"
 #include "svc/bases.h"
+#include "svc/buffers.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"
 #include "svc/envelope.h"
@@ -241,6 +242,7 @@ static struct buffer_put *make_put(struct change *c)
 		o.floor = base ? base->floor : 0;
 		o.expect = base && base->row ? base->floor : 0;
 		o.blind = base && base->blind;
+		o.old = old_row(item);
 		/* A change of what was never flushed leaves it so. */
 		o.creation = !base || (base->row ? base->creation : base->floor == 0 && !base->blind);
 		buffer_put_row(put, item->entity, item->row, o);
@@ -271,9 +273,9 @@ static void written(struct change *c, int64_t version)
 	req->sync = SYNC_PENDING;
 	req->due_us = req->now_us + daemon_settings(req->daemon)->batch_interval_s * US_PER_S;
 	for (const struct change_event *e = c->events; e; e = e->next)
-		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
+		redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
 	if (c->urgent)
-		redis_post(daemon_buffer(req->daemon),
+		redis_post(req_buffer(req),
 			   REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
 }
 
@@ -302,7 +304,7 @@ SUSPENDS static void wait_for_row(struct change *c, int64_t wait_s)
 	for (int64_t ms = 25; sleep_ms(loop, ms, d) == OK; ms = ms < 200 ? 2 * ms : 200) {
 		struct redis_reply reply;
 
-		if (redis_call(daemon_buffer(req->daemon), req->arena, d, REDIS_ARGS(STR("EXISTS"), key), &reply) != OK)
+		if (redis_call(req_buffer(req), req->arena, d, REDIS_ARGS(STR("EXISTS"), key), &reply) != OK)
 			return;
 		if (reply.type == REDIS_INTEGER && reply.i == 0) {
 			req->sync = SYNC_DONE;

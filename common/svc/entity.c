@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "svc/bases.h"
+#include "svc/buffers.h"
 #include "svc/idem.h"
 #include "svc/service.h"
 
@@ -42,7 +43,7 @@ SUSPENDS static enum err io_eval(void *ctx, const struct redis_script *script, s
 	struct req *req = ctx;
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 
-	return redis_script_call(daemon_buffer(req->daemon), script, args, arena, d, ret);
+	return redis_script_call(req_buffer(req), script, args, arena, d, ret);
 }
 
 SUSPENDS static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
@@ -50,7 +51,7 @@ SUSPENDS static enum err io_call(void *ctx, struct redis_args args, struct arena
 	struct req *req = ctx;
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 
-	return redis_call(daemon_buffer(req->daemon), arena, d, args, ret);
+	return redis_call(req_buffer(req), arena, d, args, ret);
 }
 
 static int64_t io_now(void *ctx)
@@ -303,7 +304,7 @@ SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, stru
 
 	uuid_text(id, text);
 	for (size_t i = 0; i < ARRAY_LEN(sets); i++)
-		ops[i] = redis_start(daemon_buffer(req->daemon),
+		ops[i] = redis_start(req_buffer(req),
 				     REDIS_ARGS(STR("ZSCORE"), str_of(arena_printf(req->arena, "%s%s", sets[i], e->name)),
 						(struct str){text, UUID_TEXT}));
 	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {

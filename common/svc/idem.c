@@ -12,6 +12,7 @@
 #include "base/uuid.h"
 #include "io/crypto.h"
 #include "svc/bases.h"
+#include "svc/buffers.h"
 #include "svc/service.h"
 #include "svc_sql.h"
 
@@ -156,7 +157,7 @@ SUSPENDS static enum err replay_from_table(struct req *req)
 SUSPENDS static enum err claim(struct req *req)
 {
 	struct idem *idem = req->idem;
-	struct redis *buffer = daemon_buffer(req->daemon);
+	struct redis *buffer = req_buffer(req);
 	struct str print = str_of(idem->fingerprint);
 	struct redis_op *get = redis_start(
 		buffer, REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "idem:%.*s", STR_FMT(idem->key)))));
@@ -218,5 +219,5 @@ void idem_end(struct req *req, enum err e)
 
 	/* What may have been written keeps its claim until it expires: a twin must not run beside it. */
 	if (req->idem && req->idem->claimed && !unknown)
-		redis_post(daemon_buffer(req->daemon), REDIS_ARGS(STR("DEL"), req->idem->claim));
+		redis_post(req_buffer(req), REDIS_ARGS(STR("DEL"), req->idem->claim));
 }

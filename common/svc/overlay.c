@@ -6,6 +6,7 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "svc/bases.h"
+#include "svc/buffers.h"
 #include "svc/service.h"
 
 #define OVERLAY_URGE 500
@@ -72,7 +73,7 @@ SUSPENDS static enum err scope_ids(struct req *req, const struct str *keys, size
 	size_t most = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		ops[i] = redis_start(daemon_buffer(req->daemon), REDIS_ARGS(STR("HKEYS"), keys[i]));
+		ops[i] = redis_start(req_buffer(req), REDIS_ARGS(STR("HKEYS"), keys[i]));
 	}
 	for (size_t i = 0; i < n; i++) {
 		enum err err = redis_finish(ops[i], req->arena, d, &replies[i]);
@@ -112,7 +113,7 @@ SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const
 	args[0] = STR("MGET");
 	for (size_t i = 0; i < ids->n; i++)
 		args[i + 1] = buffer_key(req->arena, e, id[i]);
-	err = redis_call(daemon_buffer(req->daemon), req->arena,
+	err = redis_call(req_buffer(req), req->arena,
 			 deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS)),
 			 (struct redis_args){args, ids->n + 1}, &reply);
 	if (err != OK)

@@ -8,6 +8,7 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "lua_scripts.h"
+#include "svc/buffers.h"
 
 #define REFRESH_TOKEN_BYTES 32
 #define REUSE_TOLERANCE_US (10 * US_PER_S) /* a lost answer on a mobile network; the same device only */
@@ -39,7 +40,7 @@ SUSPENDS static enum err gate(struct req *req, struct str email, struct str *ret
 	sha256(buf_str(&name), hash);
 	hex_text(hash, 16, hex);
 	*ret_key = str_of(arena_printf(req->arena, "rate:auth:login:%s", hex));
-	if (redis_script_call(daemon_buffer(req->daemon), &LUA_LOGIN_GATE, REDIS_ARGS(*ret_key), req->arena, req->deadline,
+	if (redis_script_call(req_buffer(req), &LUA_LOGIN_GATE, REDIS_ARGS(*ret_key), req->arena, req->deadline,
 			      &reply) != OK ||
 	    reply.type != REDIS_INTEGER || reply.i <= 0)
 		return OK;
@@ -183,7 +184,7 @@ enum err auth_login(struct req *req)
 	if (e != OK)
 		return e;
 	session_publish(req, grant.sid, &account, grant.session_end_us);
-	IGNORE(redis_call(daemon_buffer(req->daemon), req->arena, req->deadline, REDIS_ARGS(STR("DEL"), gate_key),
+	IGNORE(redis_call(req_buffer(req), req->arena, req->deadline, REDIS_ARGS(STR("DEL"), gate_key),
 			  &reply)); /* it expires */
 	req->status = 200;
 	reply_grant(req, &account, &grant, token);

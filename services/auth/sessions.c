@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "io/fiber.h"
 #include "svc/authn.h"
+#include "svc/buffers.h"
 
 #define PASSWORD_LEAST 8
 
@@ -134,7 +135,7 @@ void session_publish(struct req *req, struct uuid sid, const struct account *acc
 	buf_puts(&key, STR("session:"));
 	buf_put_uuid(&key, sid);
 	buf_put_i64(&ttl, (expires_at_us - req->now_us) / US_PER_S);
-	IGNORE(redis_call(daemon_buffer(req->daemon), req->arena, req->deadline,
+	IGNORE(redis_call(req_buffer(req), req->arena, req->deadline,
 			  REDIS_ARGS(STR("SET"), buf_str(&key), buf_str(&json), STR("NX"), STR("EX"), buf_str(&ttl)),
 			  &reply)); /* auth has the row */
 }
