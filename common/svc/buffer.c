@@ -15,6 +15,7 @@
 #define PUT_ROWS_MAX 1000
 #define PUT_EVENTS_MAX 100
 #define PUT_TRIES 4
+#define SCOPES_OF_RECORD_MAX 255 /* put.lua's */
 
 /* ---- keys ---- */
 
@@ -125,6 +126,7 @@ struct buffer_put {
 	struct str head[5];
 	struct args rows, events, all;
 	size_t n_rows, n_events;
+	bool too_many_scopes;
 };
 
 static void args_add(struct arena *arena, struct args *a, struct str s)
@@ -215,6 +217,16 @@ static bool field_is_set(const struct schema *s, const struct field *f, const vo
 	return (((const struct fields *)row)->set >> (f - s->fields) & 1) != 0;
 }
 
+/* A row that stays in a list names it once, not as the old and as the new one. */
+static void scope_add(struct buffer_put *p, struct args *to, struct str scope)
+{
+	for (size_t i = 0; i < to->n; i++) {
+		if (str_eq(to->v[i], scope))
+			return;
+	}
+	args_add(p->arena, to, scope);
+}
+
 /* The elements of an array: a scope each; above 64 the class stands for them (write-path.md 3). */
 static void scope_elements(struct buffer_put *p, struct args *to, const struct entity *e, const char *kind, const void *row)
 {
@@ -233,7 +245,7 @@ static void scope_elements(struct buffer_put *p, struct args *to, const struct e
 		buf_puts(&b, name);
 		buf_putc(&b, ':');
 		buf_put_uuid(&b, v[i]);
-		args_add(p->arena, to, buf_str(&b));
+		scope_add(p, to, buf_str(&b));
 	}
 }
 
@@ -271,19 +283,28 @@ static void scope_columns(struct buffer_put *p, struct args *to, const struct en
 	struct buf b = buf_in(p->arena);
 
 	if (buffer_scope_text(e, kind, row, &b))
-		args_add(p->arena, to, buf_str(&b));
+		scope_add(p, to, buf_str(&b));
 }
 
-static void row_scopes(struct buffer_put *p, const struct entity *e, const void *row)
+static void scopes_of(struct buffer_put *p, struct args *to, const struct entity *e, const void *row)
+{
+	for (size_t i = 0; i < SCOPES_MAX && e->scopes[i]; i++) {
+		if (strchr(e->scopes[i], '['))
+			scope_elements(p, to, e, e->scopes[i], row);
+		else
+			scope_columns(p, to, e, e->scopes[i], row);
+	}
+}
+
+/* The lists of the row and those of the row before it: until the flush the table still shows that one in them, unless they are overlaid. */
+static void row_scopes(struct buffer_put *p, const struct entity *e, const void *row, const void *old)
 {
 	struct args scopes = {0};
 
-	for (size_t i = 0; i < SCOPES_MAX && e->scopes[i]; i++) {
-		if (strchr(e->scopes[i], '['))
-			scope_elements(p, &scopes, e, e->scopes[i], row);
-		else
-			scope_columns(p, &scopes, e, e->scopes[i], row);
-	}
+	scopes_of(p, &scopes, e, row);
+	if (old)
+		scopes_of(p, &scopes, e, old);
+	p->too_many_scopes = p->too_many_scopes || scopes.n > SCOPES_OF_RECORD_MAX;
 	args_add(p->arena, &p->rows, number_text(p->arena, (int64_t)scopes.n));
 	for (size_t i = 0; i < scopes.n; i++)
 		args_add(p->arena, &p->rows, scopes.v[i]);
@@ -308,7 +329,7 @@ void buffer_put_row(struct buffer_put *p, const struct entity *e, const void *ro
 	args_add(p->arena, &p->rows, o.expect == BUFFER_ANY ? STR("") : number_text(p->arena, o.expect));
 	args_add(p->arena, &p->rows, number_text(p->arena, o.floor));
 	args_add(p->arena, &p->rows, number_text(p->arena, (int64_t)packed.n));
-	row_scopes(p, e, row);
+	row_scopes(p, e, row, o.old);
 	args_add(p->arena, &p->rows, buf_str(&sealed));
 	p->n_rows++;
 }
@@ -371,7 +392,7 @@ enum err buffer_put_send(const struct buffer_io *io, struct buffer_put *p, struc
 	bool unknown = false;
 	enum err e = ERR_BUG;
 
-	if (p->n_rows == 0 || p->n_rows > PUT_ROWS_MAX || p->n_events > PUT_EVENTS_MAX)
+	if (p->n_rows == 0 || p->n_rows > PUT_ROWS_MAX || p->n_events > PUT_EVENTS_MAX || p->too_many_scopes)
 		return ERR_TOO_LARGE;
 	args = buffer_put_args(p);
 	for (int i = 0; i < PUT_TRIES; i++) {

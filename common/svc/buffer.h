@@ -61,7 +61,7 @@ struct put_result {
 	size_t record;      /* CONFLICT, REFUSED: from 0 */
 	struct str replay;  /* "<version> <result>" */
 };
-/* Sends it; an unknown outcome (ERR_UNCERTAIN, ERR_TIMEOUT of one try) is sent again with the same tag, at most 4 times until give_up_us. */
+/* Sends it (ERR_TOO_LARGE: too many rows, events, or scopes of one row); an unknown outcome (ERR_UNCERTAIN, ERR_TIMEOUT of one try) is sent again with the same tag, at most 4 times until give_up_us. */
 MUST_CHECK enum err buffer_put_send(const struct buffer_io *io, struct buffer_put *p, struct arena *arena, int64_t give_up_us, struct put_result *ret);
 
 /* ---- the worker's side ---- */

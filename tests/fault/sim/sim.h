@@ -27,7 +27,7 @@ struct write { /* one record of one call; its index is the value that the row ca
 	int64_t base;    /* version it expects; 0: no live row */
 	int64_t version; /* at which the buffer executed it; 0: not */
 	int64_t sum;
-	unsigned list;
+	unsigned list, old_list; /* old_list: of the row that it changes, as a set */
 	bool deleted, poison;
 	enum outcome outcome;
 };
@@ -98,13 +98,13 @@ struct actor {
 
 struct counts {
 	uint64_t documents, steps, calls, acked, unknown, conflicts, refused, same, replays;
-	uint64_t crashes, stalls, lost_replies, late, too_late, outages, clock_steps, left_lists, reaped, applied, repeated, superseded, dead, revived, replayed;
+	uint64_t crashes, stalls, lost_replies, late, too_late, outages, clock_steps, reaped, applied, repeated, superseded, dead, revived, replayed;
 	uint64_t lost, duplicated, regressed, invented, broken;
 };
 
 struct mutant {
 	const char *name, *script, *from, *to;
-	bool no_guard;
+	bool no_guard, no_old; /* no_old: PUT is not told which row was read */
 };
 
 /* A request whose sender has given it up, and which arrives all the same. */

@@ -44,9 +44,9 @@ static void executed_one(struct world *w, int actor, size_t index, int64_t versi
 	wr->version = version;
 	d->last = index;
 	d->sum = wr->sum;
-	d->lists = (was_buffered ? d->lists : 0) | 1u << wr->list;
+	d->lists = (was_buffered ? d->lists : 0) | wr->old_list | 1u << wr->list;
 	if (d->row.there && !d->row.deleted && (d->lists >> w->writes[d->row.write].list & 1) == 0)
-		w->counts->left_lists++;
+		wrong(w, &w->counts->broken, wr->doc, "I9: the list that the table shows the row in is not overlaid");
 	memmove(d->recent + 1, d->recent, sizeof(d->recent) - sizeof(d->recent[0]));
 	d->recent[0] = index;
 }

@@ -70,6 +70,19 @@ static enum err read_base(struct actor *a, size_t doc, struct base *ret)
 	return OK;
 }
 
+/* The row that a change replaces, as far as lists are concerned. */
+static const struct sim_doc *row_before(struct actor *a, const struct doc *d, const struct base *base)
+{
+	struct sim_doc *row = arena_zalloc(a->arena, sizeof(*row));
+
+	if (!base->live || (a->w->mutant && a->w->mutant->no_old))
+		return NULL;
+	FIELD_PUT(row, sim_doc, list_id, list_of(base->list));
+	if (d->kind == CHILD)
+		FIELD_PUT(row, sim_doc, parent_id, a->w->docs[d->parent].id);
+	return row;
+}
+
 static struct sim_doc *make_row(struct actor *a, const struct write *wr, size_t index)
 {
 	struct sim_doc *row = arena_zalloc(a->arena, sizeof(*row));
@@ -94,9 +107,11 @@ static void add_write(struct actor *a, struct buffer_put *put, size_t doc, const
 	struct put_options o = {.expect = base->live ? base->version : 0, .floor = base->version};
 
 	o.creation = base->version == 0;
+	o.old = row_before(a, d, base);
 	o.urgent = chance(w) % 8 == 0;
 	o.codec = chance(w) % 4 == 0 ? CODEC_SNAPPY : CODEC_RAW;
 	*wr = (struct write){.doc = doc, .base = o.expect, .sum = base->live ? base->sum + 1 : 1, .list = base->list};
+	wr->old_list = base->live ? 1u << base->list : 0;
 	if (!plain && !d->counter && d->kind != ENTRY) {
 		wr->deleted = base->live && chance(w) % 6 == 0;
 		wr->poison = chance(w) % 80 == 0;
