@@ -21,7 +21,7 @@ const struct conf_row settings_rows[] = {
 	CONF_SECRET_STR("REDIS_PASSWORD", struct settings, redis_password, "", "its password"),
 	CONF_INT("REDIS_DB", struct settings, redis_db, "0", 0, 15, "its database number"),
 	CONF_INT("REDIS_POOL_SIZE", struct settings, redis_pool_size, "2", 1, 16, "connections to each Redis; to a buffer that fsyncs always at least 4"),
-	CONF_SECRET_STR("REDIS_BUFFER_URLS", struct settings, redis_buffer_urls, "", "the write buffer: redis://[user:password@]host:port[/db]"),
+	CONF_SECRET_STR("REDIS_BUFFER_URLS", struct settings, redis_buffer_urls, "", "the write buffers: name=redis://[user:password@]host:port[/db], comma-separated; one without a name is main"),
 	CONF_SECRET_STR("REDIS_CACHE_URL", struct settings, redis_cache_url, "", "the cache as an address, instead of REDIS_HOST and friends"),
 	CONF_SECRET_STR("DATABASE_URL", struct settings, database_url, "", "PostgreSQL: postgres://…"),
 	CONF_INT("POSTGRES_MAX_CONNECTIONS", struct settings, pg_connections, "8", 1, 100, "most connections to PostgreSQL"),
@@ -105,6 +105,73 @@ static const char *host_url(const struct settings *s, struct arena *arena)
 	return buf_cstr(&out);
 }
 
+static bool is_buffer_name(struct str name)
+{
+	if (name.n == 0 || name.n > 32 || name.p[0] < 'a' || name.p[0] > 'z')
+		return false;
+	for (size_t i = 1; i < name.n; i++) {
+		char c = name.p[i];
+
+		if ((c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-')
+			return false;
+	}
+	return true;
+}
+
+/* "name=redis://…": the name ends before the scheme, for an address may hold a = of its own. */
+static struct str buffer_name(struct str *address)
+{
+	for (size_t i = 0; i < address->n && address->p[i] != ':'; i++) {
+		struct str name = {address->p, i};
+
+		if (address->p[i] != '=')
+			continue;
+		*address = (struct str){address->p + i + 1, address->n - i - 1};
+		return str_trim(name);
+	}
+	return STR(BUFFER_DEFAULT);
+}
+
+static void add_buffer(struct settings *s, struct str address, struct arena *arena, struct buf *problems)
+{
+	struct str name = buffer_name(&address);
+
+	/* The address is a secret, so only the name is told. */
+	if (!is_buffer_name(name)) {
+		buf_printf(
+			problems,
+			"REDIS_BUFFER_URLS: a name is up to 32 of a-z, 0-9 and -, and begins with a letter: \"%.*s\" is none\n",
+			STR_FMT(name));
+		return;
+	}
+	for (size_t i = 0; i < s->n_buffers; i++) {
+		if (!str_is(name, s->buffers[i].name))
+			continue;
+		buf_printf(problems, "REDIS_BUFFER_URLS: two buffers are called \"%.*s\"\n", STR_FMT(name));
+		return;
+	}
+	if (s->n_buffers == BUFFERS_MAX) {
+		buf_printf(problems, "REDIS_BUFFER_URLS: at most %d buffers\n", BUFFERS_MAX);
+		return;
+	}
+	s->buffers[s->n_buffers++] = (struct buffer_address){.name = arena_cstr(arena, name),
+							     .url = arena_cstr(arena, str_trim(address))};
+}
+
+static void split_buffers(struct settings *s, struct arena *arena, struct buf *problems)
+{
+	struct str rest = str_of(s->redis_buffer_urls[0] != '\0' ? s->redis_buffer_urls : host_url(s, arena));
+
+	s->n_buffers = 0;
+	while (rest.n != 0) {
+		struct str address = str_trim(str_split(&rest, ','));
+
+		if (address.n != 0)
+			add_buffer(s, address, arena, problems);
+	}
+	s->buffer_url = s->n_buffers != 0 ? s->buffers[0].url : "";
+}
+
 static bool is_address(const char *text)
 {
 	const char *colon = strrchr(text, ':');
@@ -150,8 +217,6 @@ static void check_needs(const struct settings *s, const struct service *service,
 		buf_printf(problems, "DATABASE_URL: is needed\n");
 	if ((service->flags & SERVICE_NO_BUFFER) == 0 && s->buffer_url[0] == '\0')
 		buf_printf(problems, "REDIS_BUFFER_URLS: is needed (or REDIS_HOST)\n");
-	if (strchr(s->buffer_url, ',') != NULL)
-		buf_printf(problems, "REDIS_BUFFER_URLS: a daemon serves the schools of one buffer, so one address\n");
 	if ((service->flags & SERVICE_STORAGE) != 0 && s->storage_url[0] == '\0')
 		buf_printf(problems, "STORAGE_URL: is needed\n");
 	if ((service->flags & SERVICE_DOCUMENTS) != 0 && (service->flags & SERVICE_NO_PG) != 0 && s->mongo_uri[0] == '\0')
@@ -172,7 +237,7 @@ enum err settings_finish(struct settings *s, const struct service *service, stru
 	enum durability durability = DURABILITY_AOF;
 
 	s->cache_url = s->redis_cache_url[0] != '\0' ? s->redis_cache_url : host_url(s, arena);
-	s->buffer_url = s->redis_buffer_urls[0] != '\0' ? s->redis_buffer_urls : host_url(s, arena);
+	split_buffers(s, arena, problems);
 	check_words(s, problems);
 	check_needs(s, service, problems);
 	if (!codec_parse(s->compression_algorithm, &s->codec) || !s->compression_enabled)

@@ -13,11 +13,16 @@
 struct service;
 
 /* Every process that has an internal listener: <NAME>_INTERNAL_URL. */
-#define SETTINGS_PEERS(X)                                                                                                       \
-	X(AUTH, auth)                                                                                                           \
-	X(DASHBOARD, dashboard)                                                                                                 \
-	X(QUIZ, quiz) X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) X(INVENTORY, inventory) X(BUSROUTE, busroute) \
+#define SETTINGS_PEERS(X)                                                                                         \
+	X(AUTH, auth)                                                                                             \
+	X(DASHBOARD, dashboard)                                                                                   \
+	X(QUIZ, quiz)                                                                                             \
+	X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) X(INVENTORY, inventory) X(BUSROUTE, busroute) \
 		X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
+
+/* A school lives on one of several write buffers (write-path.md 9). */
+#define BUFFERS_MAX 8
+#define BUFFER_DEFAULT "main" /* the name of a bare address, and of a school that was made before there were names */
 
 struct settings {
 	const char *listen, *admin_listen;
@@ -43,8 +48,13 @@ struct settings {
 	int64_t sweep_interval_s;
 
 	/* Made from the above by settings_finish. */
-	enum codec codec;                   /* CODEC_RAW when compression is off */
-	const char *buffer_url, *cache_url; /* "": none */
+	enum codec codec; /* CODEC_RAW when compression is off */
+	/* The write buffers by name, in the order of REDIS_BUFFER_URLS; the first serves what belongs to no school. */
+	struct buffer_address {
+		const char *name, *url;
+	} buffers[BUFFERS_MAX];
+	size_t n_buffers;
+	const char *buffer_url, *cache_url; /* the first of them; "": none */
 	unsigned buffer_connections, cache_connections;
 };
 
