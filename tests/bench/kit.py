@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""./s24 bench kit [--rounds N] [--seconds S] [--only json,start,idle,route,write]"""
+"""./s24 bench kit [--rounds N] [--seconds S] [--only json,start,idle,route]"""
 import sys
 
 from s24.bench_kit import main

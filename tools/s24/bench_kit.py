@@ -24,7 +24,7 @@ from typing import Any
 
 from .base import HOST, Account, Process, StackError, accepts, free_ports, program, raise_file_limit
 from .client import Client
-from .seed import logins, seed
+from .seed import seed
 from .stack import Stack, test_ports
 
 NGINX = """
@@ -48,8 +48,6 @@ http {{
 }}
 """
 QUIET_PERCENT, PATIENCE_S = 20, 4
-DESCRIPTION = ("Solve problems 1 to 12 from the text book, page 87. Show every step of the factorisation and check each root by putting it back. "
-               "Bring a graph of problem 7 on squared paper, in pencil.")
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------------------
@@ -92,11 +90,12 @@ class Load:
         errors = re.search(r"(Socket errors|Non-2xx)[^\n]*", text)
         if errors:
             raise StackError(f"{url} with {connections} connections: {errors.group(0)}")
-        rate, count, p50 = (re.search(pattern, text) for pattern in (r"Requests/sec:\s+([\d.]+)", r"(\d+) requests in", r"50%\s+([\d.]+)(us|ms|s)"))
-        assert rate and count and p50
+        rate, count, p50, p99 = (re.search(pattern, text) for pattern in (r"Requests/sec:\s+([\d.]+)", r"(\d+) requests in", r"50%\s+([\d.]+)(us|ms|s)",
+                                                                          r"99%\s+([\d.]+)(us|ms|s)"))
+        assert rate and count and p50 and p99
         self.rate = float(rate.group(1))
         self.cpu_us = spent / max(1, int(count.group(1)))
-        self.p50_us = float(p50.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[p50.group(2)]
+        self.p50_us, self.p99_us = (float(found.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[found.group(2)] for found in (p50, p99))
 
 
 def machine_us() -> tuple[float, float]:
@@ -226,7 +225,7 @@ def restart(process: Process, start: Callable[[], None], core: int) -> int:
     return pid
 
 
-# ---- 1 and 4: the smallest route, idle connections -------------------------------------------------------------------------------
+# ---- 1: the smallest route, idle connections -------------------------------------------------------------------------------
 
 def smallest_route(bed: Bed, nginx: Nginx, report: Report, rounds: int, seconds: float) -> None:
     server, load = cores()
@@ -319,152 +318,7 @@ def start_and_memory(bed: Bed, report: Report, rounds: int) -> None:
     report.add("resident memory of an idle daemon", "MB", statistics.median(resident), None, 12, least=False, anonymous=statistics.median(own))
 
 
-# ---- 2: a buffered write -----------------------------------------------------------------------------------------------------------
-
-UNQUOTE = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"\\": b"\\", b'"': b'"'}
-
-
-def unquote(line: bytes) -> list[bytes]:
-    """The arguments of a line of MONITOR."""
-    def one(match: re.Match[bytes]) -> bytes:
-        text = match.group(1)
-        return bytes([int(text[1:], 16)]) if text[:1] == b"x" and len(text) == 3 else UNQUOTE[text]
-
-    return [re.sub(rb"\\(x[0-9a-f]{2}|.)", one, part) for part in re.findall(rb'"((?:[^"\\]|\\.)*)"', line)]
-
-
-def capture(bed: Bed, write: Callable[[], object]) -> list[bytes]:
-    """EVALSHA and its arguments, as the daemon has sent them for one write."""
-    with socket.create_connection((HOST, bed.buffer.port), timeout=10) as monitor:
-        monitor.sendall(f"AUTH operator {bed.buffer.operator_password}\r\nMONITOR\r\n".encode())
-        seen = b""
-        while seen.count(b"+OK") < 2:
-            seen += monitor.recv(4096)
-        write()
-        while True:
-            seen += monitor.recv(65536)
-            for line in seen.split(b"\r\n")[:-1]:
-                if b" lua] " not in line and b'] "EVALSHA" ' in line:
-                    return unquote(line.split(b"] ", 1)[1])
-
-
-def benchmark_arguments(call: list[bytes]) -> list[bytes]:
-    """The captured call, made repeatable: every record a new id (12 of its 36 characters are drawn anew), and no NUL, which cannot be a
-    program's argument; the script looks into none of the bytes that are changed."""
-    ids = {part for part in call if re.fullmatch(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", part)}
-    return [part[:-12] + b"__rand_int__" if part in ids else part.replace(b"\0", b"\1") for part in call]
-
-
-class Writer:
-    """The write over HTTP, and the same call to the same Redis without us."""
-
-    def __init__(self, bed: Bed, folder: pathlib.Path) -> None:
-        self.bed, self.redis = bed, bed.buffer.client()
-        self.homework = bed.services["homework"]
-        teacher, who = Client(bed.services["auth"].url), logins()["teacher"]
-        if teacher.login(who["email"], who["password"]).status != 200:
-            raise StackError("the demo teacher cannot log in")
-        caller = Client(self.homework.url, teacher.token)
-        option = caller.get("/teacher/homework/options").json["options"][0]
-        body = {"title": "Quadratic equations, exercise 4.3", "description": DESCRIPTION, "class_id": option["class_id"],
-                "subject_id": option["subjects"][0]["subject_id"], "due_date": "2099-11-28", "max_marks": 25}
-        self.body_bytes = len(json.dumps(body))
-        self.script = folder / "write.lua"
-        self.script.write_text("wrk.method = 'POST'\nwrk.path = '/api/v1/teacher/homework'\nwrk.headers['Content-Type'] = 'application/json'\n"
-                               f"wrk.headers['Authorization'] = 'Bearer {teacher.token}'\nwrk.body = [==[{json.dumps(body)}]==]\n", encoding="utf-8")
-
-        def write() -> None:
-            answer = caller.post("/teacher/homework", body)
-            if answer.status != 201:
-                raise StackError(f"the write: {answer}")
-
-        write()  # the directory's entries are in memory now
-        self.standing = [(key, self.redis.dump(key)) for key in self.redis.keys("*") if not key.startswith((b"wb:", b"write_buffer:", b"events:"))]
-        self.durability = self.redis.get("wb:durability")
-        self.call = capture(bed, write)
-        self.arguments = benchmark_arguments(self.call)
-        self.login = ["--user", "homework", "-a", bed.password("redis_homework"), "-h", HOST, "-p", str(bed.buffer.port)]
-        server, self.load_core = cores()
-        for name, core in (("redis", server), ("homework", self.load_core)):
-            pid = bed.buffer.process.pid if name == "redis" else self.homework.process.pid
-            assert pid is not None
-            pin(pid, core)
-
-    def empty(self) -> None:
-        """Each round begins with a buffer that holds the session and no records."""
-        self.redis.flushall(asynchronous=False)
-        for key, value in self.standing:
-            self.redis.restore(key, 0, value)
-        self.redis.set("wb:durability", self.durability)
-
-    def redis_cpu(self) -> float:
-        assert self.bed.buffer.process.pid is not None
-        return cpu_us(self.bed.buffer.process.pid)
-
-    def over_http(self, connections: int, seconds: float) -> dict[str, float]:
-        self.empty()
-        before, pid = self.redis_cpu(), self.homework.process.pid
-        assert pid is not None
-        run = Load(self.homework.url, connections, seconds, self.load_core, script=self.script, server_pid=pid)
-        written = self.redis.zcard("wb:pending:homework")
-        return {"rate": run.rate, "cpu": run.cpu_us, "mean_us": connections / run.rate * 1e6, "redis_cpu": (self.redis_cpu() - before) / max(1, written)}
-
-    def by_redis_benchmark(self, connections: int, count: int) -> dict[str, float]:
-        self.empty()
-        before = self.redis_cpu()
-        command: list[str | bytes] = [program("taskset", "util-linux"), "-c", str(self.load_core), program("redis-benchmark", "redis-tools"), *self.login,
-                                      "-c", str(connections), "-n", str(count), "-r", "2000000000", "--csv", *self.arguments]
-        out = subprocess.run(command, capture_output=True, check=True).stdout
-        rate = float(out.rstrip().rsplit(b",", 7)[1].strip(b'"'))
-        written = self.redis.zcard("wb:pending:homework")
-        if written < 0.99 * count:
-            raise StackError(f"{written} of {count} calls of redis-benchmark have written")
-        return {"rate": rate, "redis_cpu": (self.redis_cpu() - before) / count}
-
-    def by_redis_cli(self, count: int) -> dict[str, float]:
-        """One call after the other, as redis-cli makes them from its input."""
-        self.empty()
-
-        def quoted(part: bytes) -> bytes:
-            return b'"' + b"".join(bytes([c]) if 32 <= c < 127 and c not in b'"\\' else b"\\x%02x" % c for c in part) + b'"'
-
-        fixed = [quoted(part) for part in self.arguments]
-        lines = b"".join(b" ".join(part.replace(b"__rand_int__", b"%012d" % at) for part in fixed) + b"\n" for at in range(count))
-        command = [program("taskset", "util-linux"), "-c", str(self.load_core), program("redis-cli", "redis-tools"), "--no-auth-warning", *self.login]
-
-        def timed(text: bytes) -> float:
-            began = time.monotonic()
-            subprocess.run(command, input=text, stdout=subprocess.DEVNULL, check=True)
-            return time.monotonic() - began
-
-        nothing = timed(b"PING\n")
-        spent = timed(lines) - nothing
-        written = self.redis.zcard("wb:pending:homework")
-        if written != count:
-            raise StackError(f"{written} of {count} calls of redis-cli have written")
-        return {"mean_us": spent / count * 1e6}
-
-
-def buffered_write(bed: Bed, folder: pathlib.Path, report: Report, rounds: int, seconds: float) -> None:
-    """With an fsync before each answer of Redis, as in production, and with one a second: then nothing but the programs is measured."""
-    writer = Writer(bed, folder)
-    pids = [bed.buffer.process.pid or 0, writer.homework.process.pid or 0]
-    size = sum(map(len, writer.call))
-    for fsync in ("always", "everysec"):
-        writer.redis.config_set("appendfsync", fsync)
-        count = max(2000, int(writer.by_redis_benchmark(64, 5000)["rate"] * seconds))
-        seen = alternate(rounds, {"http": lambda: writer.over_http(64, seconds), "bench": lambda: writer.by_redis_benchmark(64, count)}, pids)  # noqa: B023
-        ours, theirs = seen["http"], seen["bench"]
-        report.add(f"homework write, 64 connections, fsync {fsync}", "writes/s", ours["rate"], theirs["rate"], 0.9, cpu_us=ours["cpu"],
-                   redis_cpu_us=ours["redis_cpu"], reference_redis_cpu_us=theirs["redis_cpu"], cpu_ratio=theirs["redis_cpu"] / ours["redis_cpu"],
-                   body_bytes=writer.body_bytes, script_bytes=size, others_percent=max(ours["others"], theirs["others"]))
-        seen = alternate(rounds, {"http": lambda: writer.over_http(1, seconds), "cli": lambda: writer.by_redis_cli(3000)}, pids)
-        ours, theirs = seen["http"], seen["cli"]
-        report.add(f"homework write, one connection, fsync {fsync}", "µs", ours["mean_us"], theirs["mean_us"], 2.5, least=False, cpu_us=ours["cpu"],
-                   others_percent=max(ours["others"], theirs["others"]))
-
-
-# ---- 3: JSON -----------------------------------------------------------------------------------------------------------------------
+# ---- 2: JSON -----------------------------------------------------------------------------------------------------------------------
 
 def json_codec(binary: pathlib.Path, report: Report) -> None:
     out = subprocess.run([program("taskset", "util-linux"), "-c", str(cores()[0]), str(binary)], capture_output=True, text=True, check=True).stdout
@@ -507,15 +361,13 @@ def measure(arguments: argparse.Namespace, built: pathlib.Path, folder: pathlib.
                     smallest_route(bed, nginx, report, arguments.rounds, arguments.seconds)
             finally:
                 nginx.process.kill()
-        if "write" in wanted:
-            buffered_write(bed, folder, report, arguments.rounds, arguments.seconds)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./s24 bench kit", description="The kit beside what it stands on.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2, help="of each load")
-    parser.add_argument("--only", default="json,start,idle,route,write", help="parts, with commas")
+    parser.add_argument("--only", default="json,start,idle,route", help="parts, with commas")
     arguments = parser.parse_args()
     raise_file_limit()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-"))

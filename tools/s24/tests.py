@@ -182,7 +182,8 @@ def bench(arguments: argparse.Namespace) -> int:
         raise StackError(f"no measurement called {' '.join(unknown)!r}; there are {', '.join(sorted({**scripts, **programs}))}")
     daemons = [f"schools24-{name}" for name in (*existing(), *(["worker"] if (ROOT / "worker" / "CMakeLists.txt").exists() else []))]
     with step("build"):
-        built = build("release", [f"bench_{name}" for name in programs if name in names or set(names) & set(scripts)] + daemons)
+        more = ["bench_writer", "bench_rows", "slow_disk", "bench_compress"] if "write" in names else []
+        built = build("release", [f"bench_{name}" for name in programs if name in names or set(names) & set(scripts)] + daemons + more)
     worst = 0
     for name in names:
         command = [PYTHON, str(scripts[name])] if name in scripts else [str(built / "bench" / f"bench_{name}")]
