@@ -30,9 +30,9 @@ void board_done(struct board *b)
 	b->v = NULL;
 }
 
-void board_offer(struct board *b, size_t entity, unsigned tickets, int64_t delay_ms)
+void board_offer(struct board *b, size_t number, unsigned tickets, int64_t delay_ms)
 {
-	struct job *job = &b->v[entity];
+	struct job *job = &b->v[number];
 
 	pthread_mutex_lock(&b->lock);
 	if (tickets > b->threads)
@@ -62,13 +62,13 @@ bool board_stopping(struct board *b)
 	return stop;
 }
 
-/* In turn, so that one entity with a large backlog does not keep the others waiting. */
+/* In turn, so that one job with a large backlog does not keep the others waiting. */
 static struct job *next_ticket(struct board *b)
 {
 	for (size_t i = 0; i < b->n; i++) {
 		struct job *job = &b->v[(b->next + i) % b->n];
 
-		if (job->tickets == 0)
+		if (job->tickets == 0 || b->breakers[job->database].open)
 			continue;
 		b->next = (b->next + i + 1) % b->n;
 		return job;
@@ -76,28 +76,29 @@ static struct job *next_ticket(struct board *b)
 	return NULL;
 }
 
-bool board_take(struct board *b, size_t *ret_entity, int64_t *ret_delay_ms, int64_t now_us)
+bool board_take(struct board *b, size_t *ret_job, enum database *ret_database, int64_t *ret_delay_ms, int64_t now_us)
 {
 	struct job *job = NULL;
 
 	pthread_mutex_lock(&b->lock);
-	while (!b->stop && (b->breaker.open || (job = next_ticket(b)) == NULL))
+	while (!b->stop && (job = next_ticket(b)) == NULL)
 		pthread_cond_wait(&b->changed, &b->lock);
 	if (!b->stop) {
 		job->tickets--;
 		job->running++;
 		if (job->run_started_us == 0)
 			job->run_started_us = now_us;
-		*ret_entity = (size_t)(job - b->v);
+		*ret_job = (size_t)(job - b->v);
+		*ret_database = job->database;
 		*ret_delay_ms = job->delay_ms;
 	}
 	pthread_mutex_unlock(&b->lock);
 	return job != NULL;
 }
 
-void board_give(struct board *b, size_t entity, const struct flush_counts *counts, bool buffer_failed, int64_t now_us)
+void board_give(struct board *b, size_t number, const struct flush_counts *counts, bool buffer_failed, int64_t now_us)
 {
-	struct job *job = &b->v[entity];
+	struct job *job = &b->v[number];
 
 	pthread_mutex_lock(&b->lock);
 	job->running--;
@@ -108,7 +109,7 @@ void board_give(struct board *b, size_t entity, const struct flush_counts *count
 	if (counts->error[0] != '\0')
 		memcpy(job->last_error, counts->error, sizeof(job->last_error));
 	if (counts->away)
-		breaker_trip(&b->breaker, clock_mono_us());
+		breaker_trip(&b->breakers[job->database], clock_mono_us());
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -123,9 +124,9 @@ void board_pause(struct board *b, int64_t ms)
 	pthread_mutex_unlock(&b->lock);
 }
 
-bool board_run_finished(struct board *b, size_t entity, int64_t now_us, struct finished_run *ret)
+bool board_run_finished(struct board *b, size_t number, int64_t now_us, struct finished_run *ret)
 {
-	struct job *job = &b->v[entity];
+	struct job *job = &b->v[number];
 	bool finished;
 
 	pthread_mutex_lock(&b->lock);
@@ -145,41 +146,64 @@ bool board_run_finished(struct board *b, size_t entity, int64_t now_us, struct f
 	return finished;
 }
 
-struct job board_look(struct board *b, size_t entity)
+struct job board_look(struct board *b, size_t number)
 {
 	struct job copy;
 
 	pthread_mutex_lock(&b->lock);
-	copy = b->v[entity];
+	copy = b->v[number];
 	pthread_mutex_unlock(&b->lock);
 	return copy;
 }
 
-bool board_failed_once(struct board *b, size_t entity)
+bool board_failed_once(struct board *b, size_t number)
 {
 	bool failed;
 
 	pthread_mutex_lock(&b->lock);
-	failed = b->v[entity].buffer_failed;
-	b->v[entity].buffer_failed = false;
+	failed = b->v[number].buffer_failed;
+	b->v[number].buffer_failed = false;
 	pthread_mutex_unlock(&b->lock);
 	return failed;
 }
 
-struct breaker board_breaker(struct board *b)
+bool board_is_open(struct board *b, enum database database)
 {
-	struct breaker copy;
+	bool open;
 
 	pthread_mutex_lock(&b->lock);
-	copy = b->breaker;
+	open = b->breakers[database].open;
 	pthread_mutex_unlock(&b->lock);
-	return copy;
+	return open;
 }
 
-void board_probed(struct board *b, bool well, int64_t now_us)
+int64_t board_opened(struct board *b, enum database database)
+{
+	int64_t opened;
+
+	pthread_mutex_lock(&b->lock);
+	opened = (int64_t)b->breakers[database].opened;
+	pthread_mutex_unlock(&b->lock);
+	return opened;
+}
+
+bool board_wants_probe(struct board *b, enum database database, int64_t now_us)
+{
+	struct breaker *breaker = &b->breakers[database];
+	bool wants;
+
+	pthread_mutex_lock(&b->lock);
+	wants = breaker_wants_probe(breaker, now_us);
+	if (wants)
+		breaker->probe_at_us = now_us + BREAKER_PROBE_US; /* the others need not ask meanwhile */
+	pthread_mutex_unlock(&b->lock);
+	return wants;
+}
+
+void board_probed(struct board *b, enum database database, bool well, int64_t now_us)
 {
 	pthread_mutex_lock(&b->lock);
-	breaker_probed(&b->breaker, well, now_us);
+	breaker_probed(&b->breakers[database], well, now_us);
 	pthread_cond_broadcast(&b->changed);
 	pthread_mutex_unlock(&b->lock);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The coordinator: looks at every entity's queues, at least once a second, and hands out tickets for what is due. */
+/* The coordinator of a buffer: looks at every entity's queue, at least once a second, and hands out tickets for what is due. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -16,7 +16,6 @@
 #define SPACING_MS 5
 #define DURABILITY_US (60 * US_PER_S)
 #define CLOCK_US (10 * US_PER_S)
-#define PRESSURE_US (5 * US_PER_S)
 #define AGAIN_US US_PER_S       /* after a turn that failed in Redis */
 #define PEAK_US (60 * US_PER_S) /* a retry comes to the head within its backoff */
 
@@ -25,11 +24,11 @@ static struct str bound(struct arena *arena, int64_t ms)
 	return str_of(arena_printf(arena, "%" PRId64, ms));
 }
 
-static struct redis_op *count(struct worker *w, struct arena *arena, const char *set, const struct entity *e, int64_t up_to_ms)
+static struct redis_op *count(const struct queue *q, struct arena *arena, const char *set, int64_t up_to_ms)
 {
-	return redis_start(daemon_buffer(w->daemon),
-			   REDIS_ARGS(STR("ZCOUNT"), str_of(arena_printf(arena, "wb:%s:%s", set, e->name)), STR("-inf"),
-				      bound(arena, up_to_ms)));
+	const char *key = arena_printf(arena, "wb:%s:%s", set, q->target->entity->name);
+
+	return redis_start(q->source->redis, REDIS_ARGS(STR("ZCOUNT"), str_of(key), STR("-inf"), bound(arena, up_to_ms)));
 }
 
 SUSPENDS static enum err finish(struct worker *w, struct redis_op *op, struct arena *arena, int64_t *ret)
@@ -44,40 +43,38 @@ SUSPENDS static enum err finish(struct worker *w, struct redis_op *op, struct ar
 	return e;
 }
 
-static void note_oldest(struct worker *w, struct seen *s)
+static void note_oldest(struct queue *q)
 {
-	const int64_t *first = s->status.first_ms;
-	int64_t now = loop_mono_us(w->loop);
+	const int64_t *first = q->status.first_ms;
+	int64_t now = loop_mono_us(q->w->loop);
 
-	if (s->status.retry == 0 || now - s->retry_peak_at_us > PEAK_US)
-		s->retry_peak_ms = 0;
-	if (first[1] != 0 && (s->retry_peak_ms == 0 || first[1] < s->retry_peak_ms)) {
-		s->retry_peak_ms = first[1];
-		s->retry_peak_at_us = now;
+	if (q->status.retry == 0 || now - q->retry_peak_at_us > PEAK_US)
+		q->retry_peak_ms = 0;
+	if (first[1] != 0 && (q->retry_peak_ms == 0 || first[1] < q->retry_peak_ms)) {
+		q->retry_peak_ms = first[1];
+		q->retry_peak_at_us = now;
 	}
-	s->oldest_first_ms = s->retry_peak_ms;
+	q->oldest_first_ms = q->retry_peak_ms;
 	for (size_t i = 0; i < 3; i += 2) /* pending, leased: the dead are counted apart */
-		if (first[i] != 0 && (s->oldest_first_ms == 0 || first[i] < s->oldest_first_ms))
-			s->oldest_first_ms = first[i];
+		if (first[i] != 0 && (q->oldest_first_ms == 0 || first[i] < q->oldest_first_ms))
+			q->oldest_first_ms = first[i];
 }
 
-static int64_t delay_of(const struct worker *w, const struct seen *s)
+static int64_t delay_of(const struct queue *q)
 {
-	if (w->pressed || s->flush_until_us > loop_mono_us(w->loop))
+	if (q->source->pressure != PRESSURE_NONE || q->flush_until_us > loop_mono_us(q->w->loop))
 		return 0;
-	return w->interval_s * 1000 / 2;
+	return q->w->interval_s * 1000 / 2;
 }
 
-SUSPENDS static enum err look(struct worker *w, size_t i, int64_t now_ms, struct arena *arena)
+SUSPENDS static enum err look(struct queue *q, int64_t now_ms, struct arena *arena)
 {
-	const struct entity *entity = w->targets[i].entity;
-	struct buffer_io io = worker_buffer_io(w);
-	struct seen *s = &w->seen[i];
-	int64_t due_ms = now_ms - delay_of(w, s), v[5] = {0};
-	struct redis_op *ops[] = {count(w, arena, "pending", entity, due_ms), count(w, arena, "retry", entity, now_ms),
-				  count(w, arena, "lease", entity, now_ms),
-				  count(w, arena, "pending", entity, due_ms - PLAN_OVERDUE_MS),
-				  count(w, arena, "retry", entity, now_ms - PLAN_OVERDUE_MS)};
+	struct worker *w = q->w;
+	struct buffer_io io = source_io(q->source);
+	int64_t due_ms = now_ms - delay_of(q), v[5] = {0};
+	struct redis_op *ops[] = {count(q, arena, "pending", due_ms), count(q, arena, "retry", now_ms),
+				  count(q, arena, "lease", now_ms), count(q, arena, "pending", due_ms - PLAN_OVERDUE_MS),
+				  count(q, arena, "retry", now_ms - PLAN_OVERDUE_MS)};
 	enum err e = OK;
 
 	for (size_t k = 0; k < ARRAY_LEN(ops); k++) { /* each start needs its finish */
@@ -86,83 +83,100 @@ SUSPENDS static enum err look(struct worker *w, size_t i, int64_t now_ms, struct
 		e = e == OK ? one : e;
 	}
 	if (e == OK)
-		e = buffer_status(&io, entity, arena, &s->status);
+		e = buffer_status(&io, q->target->entity, arena, &q->status);
 	if (e != OK)
 		return e;
-	s->due = v[0] + v[1] + v[2];
-	s->overdue = v[3] + v[4];
-	note_oldest(w, s);
-	if (board_failed_once(&w->board, i))
-		s->not_before_us = loop_mono_us(w->loop) + AGAIN_US;
+	q->due = v[0] + v[1] + v[2];
+	q->overdue = v[3] + v[4];
+	note_oldest(q);
+	q->late = q->oldest_first_ms != 0 && now_ms - q->oldest_first_ms >= w->interval_s * 1000;
+	if (board_failed_once(&w->board, q->index))
+		q->not_before_us = loop_mono_us(w->loop) + AGAIN_US;
 	return OK;
 }
 
-SUSPENDS static enum err look_at_paused(struct worker *w, struct arena *arena)
+SUSPENDS static enum err look_at_paused(struct source *s, struct arena *arena)
 {
-	struct buffer_io io = worker_buffer_io(w);
+	struct buffer_io io = source_io(s);
 	struct redis_reply reply;
 	enum err e = io.call(io.ctx, REDIS_ARGS(STR("SMEMBERS"), STR("wb:paused")), arena, &reply);
 
 	if (e == OK && reply.type != REDIS_ARRAY)
 		return ERR_BUFFER; /* not knowing what is paused, nothing is claimed */
-	for (size_t i = 0; e == OK && i < w->n; i++) {
-		w->seen[i].paused = false;
+	for (size_t i = 0; e == OK && i < s->w->n_targets; i++) {
+		struct queue *q = &s->queues[i];
+
+		q->paused = false;
 		for (size_t k = 0; k < reply.n; k++)
-			w->seen[i].paused |= str_is(reply.v[k].s, w->targets[i].entity->name);
+			q->paused |= str_is(reply.v[k].s, q->target->entity->name);
 	}
 	return e;
 }
 
-static bool may_claim(const struct worker *w, const struct seen *s)
+static bool may_claim(const struct queue *q)
 {
-	int64_t now = loop_mono_us(w->loop);
+	int64_t now = loop_mono_us(q->w->loop);
 
-	return now >= s->not_before_us && (w->conf->enabled || s->flush_until_us > now);
+	return q->source->up && now >= q->not_before_us && (q->w->conf->enabled || q->flush_until_us > now);
 }
 
-static void dispatch(struct worker *w, struct arena *arena)
+static unsigned batches(const struct queue *q)
 {
-	struct plan_row *rows = arena_array(arena, w->n + 1, sizeof(*rows));
-	bool open = board_breaker(&w->board).open;
+	int64_t n = (q->due + q->w->conf->batch_size - 1) / q->w->conf->batch_size;
 
-	for (size_t i = 0; i < w->n; i++)
+	return n < 1000 ? (unsigned)n : 1000;
+}
+
+/* Of a buffer that is away nothing is offered, or threads would wait for it that others need. */
+static void dispatch(struct source *s, struct arena *arena)
+{
+	struct worker *w = s->w;
+	struct plan_row *rows = arena_array(arena, w->n_targets + 1, sizeof(*rows));
+
+	for (size_t i = 0; i < w->n_targets; i++) {
+		const struct queue *q = &s->queues[i];
+
 		rows[i] = (struct plan_row){.service = w->services[i],
-					    .level = w->targets[i].entity->level,
-					    .due = w->seen[i].due,
-					    .overdue = w->seen[i].overdue,
-					    .paused = w->seen[i].paused};
-	plan_levels(rows, w->n);
-	for (size_t i = 0; i < w->n; i++) {
-		bool claim = rows[i].claim && !open && may_claim(w, &w->seen[i]);
-		int64_t batches = (w->seen[i].due + w->conf->batch_size - 1) / w->conf->batch_size;
+					    .level = q->target->entity->level,
+					    .due = q->due,
+					    .overdue = q->overdue,
+					    .late = q->late,
+					    .paused = q->paused};
+	}
+	plan_levels(rows, w->n_targets);
+	for (size_t i = 0; i < w->n_targets; i++) {
+		const struct queue *q = &s->queues[i];
 
-		board_offer(&w->board, i, claim ? (unsigned)(batches < 1000 ? batches : 1000) : 0, delay_of(w, &w->seen[i]));
+		board_offer(&w->board, q->index, rows[i].claim && may_claim(q) ? batches(q) : 0, delay_of(q));
 	}
 }
 
 /* At all of them each second, and in between at those with news: a hint of one entity must not cost a look at forty. */
-SUSPENDS static enum err look_around(struct worker *w, struct arena *arena)
+SUSPENDS static enum err look_around(struct source *s, bool full, struct arena *arena)
 {
-	bool full = loop_mono_us(w->loop) - w->full_look_us >= (LOOK_MS - JITTER_MS) * US_PER_MS || !w->buffer_up;
 	int64_t now_us;
-	enum err e = worker_redis_now(w, arena, &now_us);
+	enum err e = source_now(s, arena, &now_us);
 
 	if (e == OK)
-		e = look_at_paused(w, arena);
-	for (size_t i = 0; e == OK && i < w->n; i++) {
-		if (!full && !w->seen[i].news)
+		e = look_at_paused(s, arena);
+	for (size_t i = 0; e == OK && i < s->w->n_targets; i++) {
+		struct queue *q = &s->queues[i];
+
+		if (!full && !q->news)
 			continue;
-		w->seen[i].news = false; /* before the question: what comes during it is news again */
-		e = look(w, i, now_us / 1000, arena);
+		q->news = false; /* before the question: what comes during it is news again */
+		e = look(q, now_us / 1000, arena);
 	}
-	if (full && e == OK)
-		w->full_look_us = loop_mono_us(w->loop);
+	if (full && e == OK) {
+		s->full_look_us = loop_mono_us(s->w->loop);
+		watch_pressure(s);
+	}
 	return e;
 }
 
-static bool is_time(struct worker *w, int64_t *at_us, int64_t period_us)
+static bool is_time(struct source *s, int64_t *at_us, int64_t period_us)
 {
-	int64_t now = loop_mono_us(w->loop);
+	int64_t now = loop_mono_us(s->w->loop);
 
 	if (*at_us != 0 && now - *at_us < period_us)
 		return false;
@@ -170,80 +184,105 @@ static bool is_time(struct worker *w, int64_t *at_us, int64_t period_us)
 	return true;
 }
 
-SUSPENDS static void periodic(struct worker *w)
+/* ---- databases that are away ---- */
+
+SUSPENDS static enum err probe_rows(struct worker *w)
 {
-	struct breaker breaker = board_breaker(&w->board);
+	int64_t now_us;
 
-	if (w->buffer_up && is_time(w, &w->durability_at_us, DURABILITY_US))
-		watch_durability(w);
-	if (w->buffer_up && is_time(w, &w->pressure_at_us, PRESSURE_US))
-		watch_pressure(w);
-	if (breaker_wants_probe(&breaker, clock_mono_us())) {
-		bool well = watch_clock(w) == OK;
+	return watch_database(w, &now_us);
+}
 
-		board_probed(&w->board, well, clock_mono_us());
-		log_at(well ? LOG_INFO : LOG_WARN, well ? "the database answers again" : "the database is away", LOG_END);
-	} else if (!breaker.open && is_time(w, &w->clock_at_us, CLOCK_US)) {
-		IGNORE(watch_clock(w)); /* it counts only as a probe */
+static const struct {
+	const char *name;
+	enum err (*ask)(struct worker *w);
+} probes[DATABASES] = {
+	[DATABASE_ROWS] = {"postgresql", probe_rows},
+};
+
+SUSPENDS static void probe(struct worker *w)
+{
+	for (enum database i = 0; i < DATABASES; i++) {
+		bool well;
+
+		if (!board_wants_probe(&w->board, i, clock_mono_us()))
+			continue;
+		well = probes[i].ask(w) == OK;
+		board_probed(&w->board, i, well, clock_mono_us());
+		log_at(well ? LOG_INFO : LOG_WARN, well ? "the database answers again" : "the database is away",
+		       LOG_S("database", probes[i].name), LOG_END);
 	}
 }
 
-SUSPENDS static void record_runs(struct worker *w)
+/* ---- the fiber ---- */
+
+SUSPENDS static void periodic(struct source *s)
 {
+	if (is_time(s, &s->durability_at_us, DURABILITY_US))
+		watch_durability(s);
+	if (!board_is_open(&s->w->board, DATABASE_ROWS) && is_time(s, &s->clock_at_us, CLOCK_US))
+		watch_clock(s);
+}
+
+SUSPENDS static void record_runs(struct source *s)
+{
+	struct worker *w = s->w;
 	/* At the end even the youngest runs are complete. */
 	int64_t now = clock_real_us() + (w->stopping ? US_PER_S : 0);
 	struct finished_run run;
 
-	for (size_t i = 0; i < w->n; i++) {
-		if (!board_run_finished(&w->board, i, now, &run))
+	for (size_t i = 0; i < w->n_targets; i++) {
+		if (!board_run_finished(&w->board, s->queues[i].index, now, &run))
 			continue;
 		w->copy_now = w->copy_now || run.counts.dead > 0;
-		runs_record(w, i, &run);
+		runs_record(&s->queues[i], &run);
 	}
 }
 
-SUSPENDS static void look_once(struct worker *w)
+SUSPENDS static void look_once(struct source *s)
 {
 	struct arena *arena = arena_new();
-	enum err e = look_around(w, arena);
+	bool full = loop_mono_us(s->w->loop) - s->full_look_us >= (LOOK_MS - JITTER_MS) * US_PER_MS || !s->up;
+	enum err e = look_around(s, full, arena);
 
-	if (w->buffer_up != (e == OK)) {
-		w->buffer_up = e == OK;
-		log_at(e == OK ? LOG_INFO : LOG_WARN, "the write buffer", LOG_B("up", e == OK), LOG_E(e), LOG_END);
+	if (s->up != (e == OK)) {
+		s->up = e == OK;
+		log_at(e == OK ? LOG_INFO : LOG_WARN, "the write buffer", LOG_S("name", s->name), LOG_B("up", e == OK), LOG_E(e),
+		       LOG_END);
 	}
-	if (e == OK) {
-		periodic(w);
-		dispatch(w, arena);
-	}
-	w->tick_us = loop_mono_us(w->loop);
+	if (e == OK)
+		periodic(s);
+	probe(s->w);
+	dispatch(s, arena);
+	s->tick_us = loop_mono_us(s->w->loop);
 	arena_free(arena);
-	record_runs(w);
+	record_runs(s);
 }
 
-SUSPENDS static void wait_for_news(struct worker *w)
+SUSPENDS static void wait_for_news(struct source *s)
 {
+	struct loop *loop = s->w->loop;
 	uint16_t jitter;
 
 	random_bytes(&jitter, sizeof(jitter));
-	IGNORE(sleep_ms(w->loop, SPACING_MS, (struct deadline){INT64_MAX})); /* hints of one moment cause one look */
-	if (!w->awake)
-		IGNORE(waitq_wait(&w->wake, deadline_in(w->loop, LOOK_MS - jitter % JITTER_MS))); /* either way it is time */
-	w->awake = false;
+	IGNORE(sleep_ms(loop, SPACING_MS, (struct deadline){INT64_MAX})); /* hints of one moment cause one look */
+	if (!s->awake)
+		IGNORE(waitq_wait(&s->wake, deadline_in(loop, LOOK_MS - jitter % JITTER_MS))); /* either way it is time */
+	s->awake = false;
 }
 
 void coordinator_fiber(void *arg)
 {
-	struct worker *w = arg;
+	struct source *s = arg;
+	struct worker *w = s->w;
 
-	w->coordinator = fiber_self();
 	while (!w->stopping) {
 		/* A worker that is told to go claims nothing more, while its listeners still answer. */
 		if (w->daemon->state == DAEMON_DRAINING)
 			board_stop(&w->board);
-		look_once(w);
+		look_once(s);
 		if (!w->stopping)
-			wait_for_news(w);
+			wait_for_news(s);
 	}
-	record_runs(w);
-	w->coordinator = NULL;
+	record_runs(s);
 }

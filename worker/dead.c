@@ -42,9 +42,10 @@ static struct str payload(struct arena *arena, const struct entity *e, struct uu
 	return buf_str(&out);
 }
 
-SUSPENDS static enum err insert(struct worker *w, struct arena *arena, const struct flush_target *t, struct uuid id,
-				struct str value, const struct redis_reply *meta, int64_t died_ms)
+SUSPENDS static enum err insert(struct queue *q, struct arena *arena, struct uuid id, struct str value,
+				const struct redis_reply *meta, int64_t died_ms)
 {
+	struct worker *w = q->w;
 	struct pg_scope scope = {.arena = arena, .deadline = deadline_in(w->loop, PG_MS)};
 	struct buffer_record r = {0};
 	bool parsed = buffer_record_parse(value, &r) == OK;
@@ -56,9 +57,10 @@ SUSPENDS static enum err insert(struct worker *w, struct arena *arena, const str
 		IGNORE(!str_to_i64(meta->v[1].s, &attempts)); /* then it has none */
 	for (int with_row = 1; with_row >= 0; with_row--) {
 		e = pg_query(daemon_pg(w->daemon), &scope, &SQL_WORKER_DEAD_LETTER_PUT,
-			     PG_PARAMS(PG_TEXT(str_of(w->services[t->index]->name)), PG_TEXT(str_of(t->entity->name)),
-				       PG_UUID(id), PG_UUID(r.school), PG_INT8(r.version),
-				       PG_JSONB(payload(arena, t->entity, id, &r, parsed, value, with_row != 0)),
+			     PG_PARAMS(PG_TEXT(str_of(worker_service_name(w, q->target))),
+				       PG_TEXT(str_of(q->target->entity->name)), PG_UUID(id), PG_UUID(r.school),
+				       PG_INT8(r.version),
+				       PG_JSONB(payload(arena, q->target->entity, id, &r, parsed, value, with_row != 0)),
 				       PG_TEXT(meta->n == 2 && meta->v[0].type == REDIS_STRING ? meta->v[0].s : STR("")),
 				       PG_INT8(attempts), PG_TIME(r.first_ms * US_PER_MS), PG_TIME(died_ms * US_PER_MS)),
 			     NULL, &none);
@@ -68,34 +70,34 @@ SUSPENDS static enum err insert(struct worker *w, struct arena *arena, const str
 	return e;
 }
 
-SUSPENDS static enum err copy_one(struct worker *w, struct arena *arena, const struct flush_target *t, struct str id_text,
-				  int64_t died_ms)
+SUSPENDS static enum err copy_one(struct queue *q, struct arena *arena, struct str id_text, int64_t died_ms)
 {
-	struct buffer_io io = worker_buffer_io(w);
+	struct buffer_io io = source_io(q->source);
 	struct redis_reply value, meta;
 	struct uuid id;
 	enum err e;
 
 	if (!uuid_parse(id_text, &id))
 		return OK;
-	e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(arena, t->entity, id)), arena, &value);
+	e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(arena, q->target->entity, id)), arena, &value);
 	if (e == OK)
-		e = io.call(io.ctx, REDIS_ARGS(STR("HMGET"), buffer_meta_key(arena, t->entity, id), STR("err"), STR("attempts")),
+		e = io.call(io.ctx,
+			    REDIS_ARGS(STR("HMGET"), buffer_meta_key(arena, q->target->entity, id), STR("err"), STR("attempts")),
 			    arena, &meta);
 	if (e != OK || value.type != REDIS_STRING) /* it has been written anew meanwhile, or discarded */
 		return e;
-	e = insert(w, arena, t, id, value.s, &meta, died_ms);
-	w->copied_dead += e == OK;
+	e = insert(q, arena, id, value.s, &meta, died_ms);
+	q->w->copied_dead += e == OK;
 	return e;
 }
 
 /* Those that died since the last copy; of the same moment once more, which changes nothing. */
-SUSPENDS static enum err copy_entity(struct worker *w, const struct flush_target *t)
+SUSPENDS static enum err copy_queue(struct queue *q)
 {
 	struct arena *arena = arena_new();
-	struct buffer_io io = worker_buffer_io(w);
-	double last = w->copied_to[t->index];
-	const char *set = arena_printf(arena, "wb:dlq:%s", t->entity->name), *from = arena_printf(arena, "%.0f", last);
+	struct buffer_io io = source_io(q->source);
+	double last = q->copied_to;
+	const char *set = arena_printf(arena, "wb:dlq:%s", q->target->entity->name), *from = arena_printf(arena, "%.0f", last);
 	enum err e = OK;
 
 	for (size_t offset = 0; e == OK; offset += PAGE) {
@@ -110,34 +112,32 @@ SUSPENDS static enum err copy_entity(struct worker *w, const struct flush_target
 			break;
 		for (size_t i = 0; e == OK && i + 1 < reply.n; i += 2) {
 			last = strtod(arena_cstr(arena, reply.v[i + 1].s), NULL);
-			e = copy_one(w, arena, t, reply.v[i].s, (int64_t)last);
+			e = copy_one(q, arena, reply.v[i].s, (int64_t)last);
 		}
 	}
 	if (e == OK)
-		w->copied_to[t->index] = last;
+		q->copied_to = last;
 	arena_free(arena);
 	return e;
 }
 
-void copier_fiber(void *arg)
+/* A buffer that is away keeps its dead letters until it is back. */
+void copier_run(struct worker *w)
 {
-	struct worker *w = arg;
 	int64_t since_ms = 0;
 
-	w->copier = fiber_self();
 	while (worker_pause(w, STEP_MS)) {
-		enum err e = OK;
-
 		since_ms += STEP_MS;
-		if (!w->buffer_up || (since_ms < PERIOD_MS && !w->copy_now))
+		if ((since_ms < PERIOD_MS && !w->copy_now) || board_is_open(&w->board, DATABASE_ROWS))
 			continue;
 		since_ms = 0;
 		w->copy_now = false;
-		for (size_t i = 0; e == OK && i < w->n; i++)
-			if (w->seen[i].status.dead > 0)
-				e = copy_entity(w, &w->targets[i]);
-		if (e != OK)
-			log_warn("dead letters could not be copied", LOG_E(e));
+		for (size_t i = 0; i < w->n_queues; i++) {
+			struct queue *q = &w->queues[i];
+			enum err e = q->source->up && q->status.dead > 0 ? copy_queue(q) : OK;
+
+			if (e != OK)
+				log_warn("dead letters could not be copied", LOG_S("entity", q->target->entity->name), LOG_E(e));
+		}
 	}
-	w->copier = NULL;
 }

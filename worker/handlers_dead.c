@@ -8,36 +8,23 @@
 #include "worker.h"
 #include "worker_sql.h"
 
-SUSPENDS static enum err target_of(struct req *req, const struct flush_target **ret)
+/* The entity's queues, in every buffer or in the one that is named. */
+static enum err chosen(struct req *req, struct str buffer, struct queues *ret)
 {
-	*ret = worker_target(worker_of(req->daemon), req_param_text(req, "entity"));
-	return *ret != NULL ? OK : req_fail(req, ERR_NOT_FOUND, "There is no such buffered entity");
+	*ret = sync_queues(req, req_param_text(req, "entity"), buffer);
+	return ret->n > 0 ? OK : req_fail(req, ERR_NOT_FOUND, "There is no such buffered entity");
 }
 
-SUSPENDS static enum err describe(struct req *req, const struct flush_target *t, struct uuid id, int64_t died_ms,
-				  struct dead_letter *to)
-{
-	struct buffer_io io = worker_buffer_io(worker_of(req->daemon));
-	struct redis_reply value, meta;
-	struct buffer_record r;
-	int64_t attempts = 0;
-	void *row;
-	enum err e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(req->arena, t->entity, id)), req->arena, &value);
+/* ---- list ---- */
 
-	if (e == OK)
-		e = io.call(io.ctx,
-			    REDIS_ARGS(STR("HMGET"), buffer_meta_key(req->arena, t->entity, id), STR("err"), STR("attempts")),
-			    req->arena, &meta);
-	if (e != OK || value.type != REDIS_STRING || meta.n != 2)
-		return e;
-	FIELD_PUT(to, dead_letter, id, id);
-	FIELD_PUT(to, dead_letter, died_at, died_ms * US_PER_MS);
-	if (meta.v[0].type == REDIS_STRING)
-		FIELD_PUT(to, dead_letter, error, meta.v[0].s);
-	if (meta.v[1].type == REDIS_STRING && str_to_i64(meta.v[1].s, &attempts))
-		FIELD_PUT(to, dead_letter, attempts, attempts);
-	if (buffer_record_parse(value.s, &r) != OK)
-		return OK;
+static void describe_record(struct req *req, const struct flush_target *t, struct uuid id, struct str value,
+			    struct dead_letter *to)
+{
+	struct buffer_record r;
+	void *row;
+
+	if (buffer_record_parse(value, &r) != OK)
+		return;
 	FIELD_PUT(to, dead_letter, school_id, r.school);
 	FIELD_PUT(to, dead_letter, version, r.version);
 	FIELD_PUT(to, dead_letter, deleted, r.deleted);
@@ -48,45 +35,75 @@ SUSPENDS static enum err describe(struct req *req, const struct flush_target *t,
 		json_encode(t->entity->schema, row, ROLE_SUPER_ADMIN, &out);
 		FIELD_PUT(to, dead_letter, row, buf_str(&out));
 	}
-	return OK;
 }
 
-SUSPENDS enum err dead_list(struct req *req)
+SUSPENDS static enum err describe(struct req *req, const struct queue *q, struct uuid id, int64_t died_ms, struct dead_letter *to)
 {
-	const struct dead_list_in *in = req->query;
-	struct buffer_io io = worker_buffer_io(worker_of(req->daemon));
-	int64_t limit = FIELD_HAS(in, dead_list_in, limit) ? in->limit : 50;
-	const struct flush_target *t;
-	struct redis_reply found;
-	struct dead_letter *v;
-	struct list list;
-	enum err e = target_of(req, &t);
+	const struct entity *entity = q->target->entity;
+	struct buffer_io io = source_io(q->source);
+	struct redis_reply value, meta;
+	int64_t attempts = 0;
+	enum err e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(req->arena, entity, id)), req->arena, &value);
 
 	if (e == OK)
 		e = io.call(io.ctx,
-			    REDIS_ARGS(STR("ZRANGEBYSCORE"), str_of(arena_printf(req->arena, "wb:dlq:%s", t->entity->name)),
-				       STR("-inf"), STR("+inf"), STR("WITHSCORES"), STR("LIMIT"), STR("0"),
-				       str_of(arena_printf(req->arena, "%" PRId64, limit))),
-			    req->arena, &found);
-	if (e != OK)
+			    REDIS_ARGS(STR("HMGET"), buffer_meta_key(req->arena, entity, id), STR("err"), STR("attempts")),
+			    req->arena, &meta);
+	if (e != OK || value.type != REDIS_STRING || meta.n != 2)
 		return e;
-	v = arena_array(req->arena, found.n / 2 + 1, sizeof(*v));
-	list = (struct list){v, 0};
-	for (size_t i = 0; i + 1 < found.n; i += 2) {
+	FIELD_PUT(to, dead_letter, id, id);
+	FIELD_PUT(to, dead_letter, buffer, str_of(q->source->name));
+	FIELD_PUT(to, dead_letter, died_at, died_ms * US_PER_MS);
+	if (meta.v[0].type == REDIS_STRING)
+		FIELD_PUT(to, dead_letter, error, meta.v[0].s);
+	if (meta.v[1].type == REDIS_STRING && str_to_i64(meta.v[1].s, &attempts))
+		FIELD_PUT(to, dead_letter, attempts, attempts);
+	describe_record(req, q->target, id, value.s, to);
+	return OK;
+}
+
+SUSPENDS static enum err list_queue(struct req *req, const struct queue *q, size_t most, struct list *to)
+{
+	const char *set = arena_printf(req->arena, "wb:dlq:%s", q->target->entity->name);
+	struct dead_letter *v = to->v;
+	struct buffer_io io = source_io(q->source);
+	struct redis_reply found;
+	enum err e = io.call(io.ctx,
+			     REDIS_ARGS(STR("ZRANGEBYSCORE"), str_of(set), STR("-inf"), STR("+inf"), STR("WITHSCORES"),
+					STR("LIMIT"), STR("0"), str_of(arena_printf(req->arena, "%zu", most))),
+			     req->arena, &found);
+
+	for (size_t i = 0; e == OK && i + 1 < found.n; i += 2) {
 		struct uuid id;
 		int64_t died_ms = 0;
 
 		IGNORE(!str_to_i64(found.v[i + 1].s, &died_ms)); /* milliseconds are whole */
 		if (!uuid_parse(found.v[i].s, &id))
 			continue;
-		e = describe(req, t, id, died_ms, &v[list.n]);
-		if (e != OK)
-			return e;
-		list.n += FIELD_HAS(&v[list.n], dead_letter, id); /* gone meanwhile: not in the list */
+		e = describe(req, q, id, died_ms, &v[to->n]);
+		to->n += e == OK && FIELD_HAS(&v[to->n], dead_letter, id); /* gone meanwhile: not in the list */
 	}
+	return e;
+}
+
+/* Of every buffer: with one away the list would look complete and not be, so then the others are asked for by name. */
+SUSPENDS enum err dead_list(struct req *req)
+{
+	const struct dead_list_in *in = req->query;
+	size_t limit = FIELD_HAS(in, dead_list_in, limit) ? (size_t)in->limit : 50;
+	struct list list = {arena_array(req->arena, limit + 1, sizeof(struct dead_letter)), 0};
+	struct queues queues;
+	enum err e = chosen(req, in->buffer, &queues);
+
+	for (size_t i = 0; e == OK && i < queues.n && list.n < limit; i++)
+		e = list_queue(req, queues.v[i], limit - list.n, &list);
+	if (e != OK)
+		return e;
 	req->version = -1;
 	return req_reply_list(req, "dead_letters", &dead_letter_schema, &list);
 }
+
+/* ---- replay, discard ---- */
 
 /* The copies in PostgreSQL say what became of them; with the database away they do not, and nothing else depends on it. */
 SUSPENDS static void resolve(struct req *req, const struct flush_target *t, const struct uuid *ids, size_t n, const char *how)
@@ -94,7 +111,7 @@ SUSPENDS static void resolve(struct req *req, const struct flush_target *t, cons
 	const struct worker *w = worker_of(req->daemon);
 	struct list list = {arena_dup(req->arena, ids, n * sizeof(*ids) + 1), n}, none;
 	enum err e = db_query(req, &SQL_WORKER_DEAD_LETTER_RESOLVE,
-			      PG_PARAMS(PG_TEXT(str_of(w->services[t->index]->name)), PG_TEXT(str_of(t->entity->name)),
+			      PG_PARAMS(PG_TEXT(str_of(worker_service_name(w, t))), PG_TEXT(str_of(t->entity->name)),
 					PG_UUIDS(list), PG_TEXT(str_of(how))),
 			      NULL, &none);
 
@@ -102,16 +119,48 @@ SUSPENDS static void resolve(struct req *req, const struct flush_target *t, cons
 		log_warn("copies of dead letters were not marked", LOG_S("entity", t->entity->name), LOG_E(e));
 }
 
-SUSPENDS static enum err answer(struct req *req, const struct flush_target *t, const char *action, int64_t moved,
-				const struct uuid *ids, size_t n, struct str reason)
+/* Ids lie in whichever buffer their school lives on, so each is asked; one that does not answer is named. */
+struct moving {
+	struct queues queues;
+	int64_t moved;
+	struct str *away;
+	size_t n_away;
+	enum err fault;
+};
+
+static void moved_in(struct moving *m, const struct queue *q, enum err e, int64_t n)
 {
+	if (e == OK) {
+		m->moved += n;
+		return;
+	}
+	m->away[m->n_away++] = str_of(q->source->name);
+	m->fault = e;
+}
+
+static void put_names(struct req *req, const char *key, const struct str *v, size_t n)
+{
+	req_json_key(req, key);
+	for (size_t i = 0; i < n; i++) {
+		buf_putc(&req->body, i == 0 ? '[' : ',');
+		buf_put_json(&req->body, v[i]);
+	}
+	buf_puts(&req->body, n == 0 ? STR("[]") : STR("]"));
+}
+
+SUSPENDS static enum err answer(struct req *req, const struct moving *m, const char *action, const struct uuid *ids, size_t n,
+				struct str reason)
+{
+	const struct flush_target *t = m->queues.v[0]->target;
 	struct buf values = buf_in(req->arena);
 
+	if (m->n_away == m->queues.n)
+		return m->fault;
 	resolve(req, t, ids, n, action);
 	req->status = 200;
 	req_json_begin(req);
-	req_json_key(req, action);
-	buf_put_i64(&req->body, moved);
+	req_json_int(req, action, m->moved);
+	put_names(req, "away", m->away, m->n_away);
 	req_json_end(req);
 	buf_puts(&values, STR("{\"ids\":["));
 	for (size_t i = 0; i < n; i++) {
@@ -126,42 +175,51 @@ SUSPENDS static enum err answer(struct req *req, const struct flush_target *t, c
 SUSPENDS enum err dead_replay(struct req *req)
 {
 	const struct replay_in *in = req->in;
-	struct worker *w = worker_of(req->daemon);
-	struct buffer_io io = worker_buffer_io(w);
-	const struct flush_target *t;
-	int64_t moved = 0;
-	enum err e = target_of(req, &t);
+	struct moving m = {0};
+	enum err e = chosen(req, in->buffer, &m.queues);
 
-	if (e == OK && in->ids.n == 0)
-		return req_invalid(req, "/ids", "required", "names no record");
-	if (e == OK)
-		e = buffer_replay(&io, t->entity, in->ids.v, in->ids.n, req->arena, &moved);
 	if (e != OK)
 		return e;
-	worker_wake(w, t->index);
-	return answer(req, t, "replayed", moved, in->ids.v, in->ids.n, in->reason);
+	if (in->ids.n == 0)
+		return req_invalid(req, "/ids", "required", "names no record");
+	m.away = arena_array(req->arena, m.queues.n, sizeof(*m.away));
+	for (size_t i = 0; i < m.queues.n; i++) {
+		struct queue *q = m.queues.v[i];
+		struct buffer_io io = source_io(q->source);
+		int64_t n = 0;
+
+		e = buffer_replay(&io, q->target->entity, in->ids.v, in->ids.n, req->arena, &n);
+		moved_in(&m, q, e, n);
+		source_wake(q->source, q->target);
+	}
+	return answer(req, &m, "replayed", in->ids.v, in->ids.n, in->reason);
 }
 
 SUSPENDS enum err dead_discard(struct req *req)
 {
 	const struct discard_in *in = req->in;
 	const struct dead_version *records = in->records.v;
-	struct buffer_io io = worker_buffer_io(worker_of(req->daemon));
 	struct acked *v = arena_array(req->arena, in->records.n + 1, sizeof(*v));
 	struct uuid *ids = arena_array(req->arena, in->records.n + 1, sizeof(*ids));
-	const struct flush_target *t;
-	int64_t removed = 0;
-	enum err e = target_of(req, &t);
+	struct moving m = {0};
+	enum err e = chosen(req, in->buffer, &m.queues);
 
-	if (e == OK && in->records.n == 0)
+	if (e != OK)
+		return e;
+	if (in->records.n == 0)
 		return req_invalid(req, "/records", "required", "names no record");
 	for (size_t i = 0; i < in->records.n; i++) {
 		v[i] = (struct acked){records[i].id, records[i].version};
 		ids[i] = records[i].id;
 	}
-	if (e == OK)
-		e = buffer_discard(&io, t->entity, v, in->records.n, req->arena, &removed);
-	if (e != OK)
-		return e;
-	return answer(req, t, "discarded", removed, ids, in->records.n, in->reason);
+	m.away = arena_array(req->arena, m.queues.n, sizeof(*m.away));
+	for (size_t i = 0; i < m.queues.n; i++) {
+		const struct queue *q = m.queues.v[i];
+		struct buffer_io io = source_io(q->source);
+		int64_t n = 0;
+
+		e = buffer_discard(&io, q->target->entity, v, in->records.n, req->arena, &n);
+		moved_in(&m, q, e, n);
+	}
+	return answer(req, &m, "discarded", ids, in->records.n, in->reason);
 }

@@ -24,9 +24,9 @@ SCHEMA_TABLE(outbox_row, OUTBOX_FIELDS);
 SCHEMA_STRUCT(daemon_row, DAEMON_FIELDS);
 SCHEMA_TABLE(daemon_row, DAEMON_FIELDS);
 
-SUSPENDS static enum err send(struct worker *w, struct arena *arena, const struct outbox_row *row)
+SUSPENDS static enum err send(struct source *s, struct arena *arena, const struct outbox_row *row)
 {
-	struct buffer_io io = worker_buffer_io(w);
+	struct buffer_io io = source_io(s);
 	const char *stream = arena_printf(arena, "events:%.*s", STR_FMT(row->domain));
 	const char *version = arena_printf(arena, "%" PRId64, row->version);
 	struct redis_reply reply;
@@ -38,7 +38,7 @@ SUSPENDS static enum err send(struct worker *w, struct arena *arena, const struc
 	if (e == OK && reply.type == REDIS_ERROR)
 		return ERR_BUFFER;
 	if (e == OK)
-		redis_post(daemon_buffer(w->daemon), REDIS_ARGS(STR("PUBLISH"), row->channel, row->envelope));
+		redis_post(s->redis, REDIS_ARGS(STR("PUBLISH"), row->channel, row->envelope));
 	return e;
 }
 
@@ -58,7 +58,7 @@ SUSPENDS static enum err relay_some(struct worker *w, struct arena *arena, struc
 		struct uuid *sent = arena_array(arena, rows.n, sizeof(*sent));
 
 		for (ids = (struct list){sent, 0}; e == OK && ids.n < rows.n; ids.n++) {
-			e = send(w, arena, &v[ids.n]);
+			e = send(&w->sources[0], arena, &v[ids.n]);
 			sent[ids.n] = v[ids.n].id;
 		}
 		FAILPOINT("outbox.after_xadd_before_mark");
@@ -91,12 +91,10 @@ SUSPENDS static enum err relay_once(struct worker *w, struct arena *arena, size_
 	return e;
 }
 
-void relay_fiber(void *arg)
+void relay_run(struct worker *w)
 {
-	struct worker *w = arg;
 	int64_t wait_ms = 0;
 
-	w->relay = fiber_self();
 	while (worker_pause(w, wait_ms)) {
 		struct arena *arena = arena_new();
 		size_t n = 0;
@@ -109,5 +107,4 @@ void relay_fiber(void *arg)
 		wait_ms = e != OK ? AWAY_MS : n > 0 ? 0 : QUIET_MS;
 		arena_free(arena);
 	}
-	w->relay = NULL;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The threads: each with a Redis and a PostgreSQL connection of its own, and a token that names it in wb:own. */
+/* The threads: each with a connection of its own to every buffer and to PostgreSQL, and a token that names it in wb:own. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,7 +21,8 @@
 struct thread {
 	struct worker *w;
 	pthread_t id;
-	struct redis_sync *redis;
+	struct redis_sync **buffers; /* one for each source; they connect when they are first used */
+	struct redis_sync *redis;    /* that of the ticket in hand */
 	struct pg_sync *pg;
 	const char *pg_url;
 	uint64_t *made; /* of each target: the connection that has its temporary table; 0: none */
@@ -146,7 +147,7 @@ static void db_reset(void *ctx)
 		return;
 	pg_sync_close(t->pg);
 	t->pg = fresh;
-	memset(t->made, 0, t->w->n * sizeof(*t->made));
+	memset(t->made, 0, t->w->n_targets * sizeof(*t->made));
 }
 
 static const struct pg_fail *db_fail(void *ctx)
@@ -165,66 +166,82 @@ static bool is_stopping(void *ctx)
 	return board_stopping(&t->w->board);
 }
 
-static void work_on_ticket(struct thread *t, const struct flusher *f, size_t entity, int64_t delay_ms)
+static void work_on_ticket(struct thread *t, const struct flusher *f, struct queue *q, int64_t delay_ms)
 {
 	int64_t end_us = clock_mono_us() + TICKET_US, before;
 	struct flush_counts counts = {0};
 	enum err e;
 
+	t->redis = t->buffers[q->source->index];
 	do {
 		before = counts.claimed;
 		arena_clear(t->arena);
-		e = flush_turn(f, &t->w->targets[entity], delay_ms, t->arena, &counts);
+		e = flush_turn(f, q->target, delay_ms, t->arena, &counts);
 	} while (e == OK && counts.claimed > before && !counts.away && clock_mono_us() < end_us && !is_stopping(t));
 	if (e != OK)
 		snprintf(counts.error, sizeof(counts.error), "redis: %s", redis_sync_error(t->redis));
-	board_give(&t->w->board, entity, &counts, e != OK, clock_real_us());
-	loop_post(t->w->loop, worker_ticket_done, &t->w->notes[entity]);
+	board_give(&t->w->board, q->index, &counts, e != OK, clock_real_us());
+	loop_post(t->w->loop, queue_ticket_done, q);
 }
 
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
 	const struct buffer_io io = {t, io_eval, io_call, io_now, io_pause, io_random};
-	const struct flush_db db = {t, db_begin, db_copy, db_flush, db_versions, db_commit, db_rollback, db_reset, db_fail};
-	struct flusher f = {.io = &io,
-			    .db = &db,
-			    .token = str_of(t->token),
-			    .limits = FLUSH_LIMITS_DEFAULT,
-			    .stopping = is_stopping,
-			    .ctx = t};
-	size_t entity;
+	/* How each kind of database is written to. */
+	const struct flush_db dbs[DATABASES] = {
+		[DATABASE_ROWS] = {t, db_begin, db_copy, db_flush, db_versions, db_commit, db_rollback, db_reset, db_fail},
+	};
+	struct flusher f = {
+		.io = &io, .token = str_of(t->token), .limits = FLUSH_LIMITS_DEFAULT, .stopping = is_stopping, .ctx = t};
+	enum database database;
 	int64_t delay_ms;
+	size_t job;
 
 	f.limits.records = (size_t)t->w->conf->batch_size;
-	while (board_take(&t->w->board, &entity, &delay_ms, clock_real_us()))
-		work_on_ticket(t, &f, entity, delay_ms);
+	while (board_take(&t->w->board, &job, &database, &delay_ms, clock_real_us())) {
+		f.db = &dbs[database];
+		work_on_ticket(t, &f, &t->w->queues[job], delay_ms);
+	}
 	return NULL;
 }
 
-static enum err thread_open(struct thread *t, struct worker *w, unsigned number, const char *redis_url, const char *pg_url)
+static enum err open_buffers(struct thread *t)
+{
+	const struct worker *w = t->w;
+	enum err e = OK;
+
+	t->buffers = mem_zalloc((w->n_sources + 1) * sizeof(*t->buffers));
+	for (size_t i = 0; e == OK && i < w->n_sources; i++)
+		e = redis_sync_open(w->sources[i].url, REDIS_MS, &t->buffers[i]);
+	return e;
+}
+
+static enum err thread_open(struct thread *t, struct worker *w, unsigned number, const char *pg_url)
 {
 	enum err e;
 
 	t->w = w;
 	t->pg_url = pg_url;
 	t->arena = arena_new();
-	t->made = mem_zalloc((w->n + 1) * sizeof(*t->made));
+	t->made = mem_zalloc((w->n_targets + 1) * sizeof(*t->made));
 	random_bytes(&t->random, sizeof(t->random));
 	snprintf(t->token, sizeof(t->token), "%s:%u-%08" PRIx32, w->identity, number, (uint32_t)t->random);
-	e = redis_sync_open(redis_url, REDIS_MS, &t->redis);
+	e = open_buffers(t);
 	return e == OK ? pg_sync_open(pg_url, STATEMENT_MS, LOCK_MS, &t->pg) : e;
 }
 
 static void thread_close(struct thread *t)
 {
-	redis_sync_close(t->redis);
+	for (size_t i = 0; i < t->w->n_sources; i++)
+		redis_sync_close(t->buffers[i]);
+	free(t->buffers);
 	pg_sync_close(t->pg);
 	free(t->made);
 	arena_free(t->arena);
 }
 
-struct threads *threads_start(struct worker *w, const char *redis_url, const char *pg_url, unsigned n)
+struct threads *threads_start(struct worker *w, const char *pg_url, unsigned n)
 {
 	struct threads *all = mem_zalloc(sizeof(*all));
 	sigset_t every, before;
@@ -235,7 +252,7 @@ struct threads *threads_start(struct worker *w, const char *redis_url, const cha
 	for (; all->n < n; all->n++) {
 		struct thread *t = &all->v[all->n];
 
-		if (thread_open(t, w, all->n, redis_url, pg_url) != OK || pthread_create(&t->id, NULL, thread_main, t) != 0) {
+		if (thread_open(t, w, all->n, pg_url) != OK || pthread_create(&t->id, NULL, thread_main, t) != 0) {
 			thread_close(t);
 			break;
 		}

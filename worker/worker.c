@@ -13,7 +13,6 @@
 #include "io/fiber.h"
 #include "svc/daemon.h"
 
-#define CALL_MS 3000
 #define STOP_MS 5000
 
 /* clang-format off */
@@ -25,51 +24,6 @@ const struct conf_row worker_conf[] = {
 };
 /* clang-format on */
 
-/* ---- Redis from the loop's fibers ---- */
-
-SUSPENDS static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
-				 struct redis_reply *ret)
-{
-	struct worker *w = ctx;
-
-	return redis_script_call(daemon_buffer(w->daemon), script, args, arena, deadline_in(w->loop, CALL_MS), ret);
-}
-
-SUSPENDS static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
-{
-	struct worker *w = ctx;
-
-	return redis_call(daemon_buffer(w->daemon), arena, deadline_in(w->loop, CALL_MS), args, ret);
-}
-
-static int64_t io_now(void *ctx)
-{
-	struct worker *w = ctx;
-
-	return loop_mono_us(w->loop);
-}
-
-SUSPENDS static void io_pause(void *ctx, int64_t ms)
-{
-	struct worker *w = ctx;
-
-	IGNORE(sleep_ms(w->loop, ms, (struct deadline){INT64_MAX})); /* cancelled: the next call says so */
-}
-
-static uint64_t io_random(void *ctx)
-{
-	uint64_t r;
-
-	(void)ctx;
-	random_bytes(&r, sizeof(r));
-	return r;
-}
-
-struct buffer_io worker_buffer_io(struct worker *w)
-{
-	return (struct buffer_io){w, io_eval, io_call, io_now, io_pause, io_random};
-}
-
 /* ---- shared by the parts ---- */
 
 struct worker *worker_of(const struct daemon *d)
@@ -77,45 +31,17 @@ struct worker *worker_of(const struct daemon *d)
 	return daemon_state(d);
 }
 
-enum err worker_redis_now(struct worker *w, struct arena *arena, int64_t *ret_us)
-{
-	struct redis_reply reply;
-	int64_t s, us;
-	enum err e = io_call(w, REDIS_ARGS(STR("TIME")), arena, &reply);
-
-	if (e == OK && (reply.n != 2 || !str_to_i64(reply.v[0].s, &s) || !str_to_i64(reply.v[1].s, &us)))
-		return ERR_BUG;
-	if (e == OK)
-		*ret_us = s * US_PER_S + us;
-	return e;
-}
-
-void worker_ticket_done(void *ctx)
-{
-	const struct note *note = ctx;
-	struct worker *w = note->w;
-
-	/* A level that is done lets the next one begin. */
-	for (size_t i = 0; i < w->n; i++)
-		if (w->services[i] == w->services[note->target])
-			w->seen[i].news = true;
-	worker_wake(w, note->target);
-}
-
-void worker_wake(struct worker *w, size_t target)
-{
-	for (size_t i = 0; i < w->n; i++)
-		w->seen[i].news = w->seen[i].news || target == w->n || target == i;
-	w->awake = true;
-	waitq_wake(&w->wake, SIZE_MAX, OK);
-}
-
 const struct flush_target *worker_target(const struct worker *w, struct str entity)
 {
-	for (size_t i = 0; i < w->n; i++)
+	for (size_t i = 0; i < w->n_targets; i++)
 		if (str_is(entity, w->targets[i].entity->name))
 			return &w->targets[i];
 	return NULL;
+}
+
+const char *worker_service_name(const struct worker *w, const struct flush_target *t)
+{
+	return w->services[t->index]->name;
 }
 
 bool worker_pause(struct worker *w, int64_t ms)
@@ -145,16 +71,16 @@ static void add_service(struct worker *w, const struct worker_service *s)
 
 	for (size_t i = 0; s->entities[i] != NULL; i++) {
 		const struct entity *e = s->entities[i], **parents;
-		struct flush_target *t = &w->targets[w->n];
+		struct flush_target *t = &w->targets[w->n_targets];
 
 		if (!is_flushed(e))
 			continue;
 		parents = mem_zalloc((most + 1) * sizeof(struct entity *));
-		*t = (struct flush_target){.entity = e, .sql = &s->sql[i], .parents = parents, .index = w->n};
+		*t = (struct flush_target){.entity = e, .sql = &s->sql[i], .parents = parents, .index = w->n_targets};
 		for (size_t p = 0; s->entities[p] != NULL; p++)
 			if (s->entities[p]->write == BUFFERED && s->entities[p]->level < e->level)
 				parents[t->n_parents++] = s->entities[p];
-		w->services[w->n++] = s;
+		w->services[w->n_targets++] = s;
 	}
 }
 
@@ -166,41 +92,66 @@ static void find_targets(struct worker *w)
 		n += count_flushed(s);
 	w->targets = mem_zalloc((n + 1) * sizeof(*w->targets));
 	w->services = mem_zalloc((n + 1) * sizeof(struct worker_service *));
-	w->seen = mem_zalloc((n + 1) * sizeof(*w->seen));
-	w->copied_to = mem_zalloc((n + 1) * sizeof(*w->copied_to));
-	w->notes = mem_zalloc((n + 1) * sizeof(*w->notes));
 	for (const struct worker_service *s = worker_services; s->name != NULL; s++)
 		add_service(w, s);
-	for (size_t i = 0; i < w->n; i++)
-		w->notes[i] = (struct note){w, i};
+}
+
+/* ---- buffers ---- */
+
+static enum err open_sources(struct worker *w)
+{
+	size_t n = daemon_settings(w->daemon)->n_buffers;
+	enum err e = OK;
+
+	w->queues = mem_zalloc((n * w->n_targets + 1) * sizeof(*w->queues));
+	w->sources = mem_zalloc((n + 1) * sizeof(*w->sources));
+	w->n_queues = n * w->n_targets;
+	for (; e == OK && w->n_sources < n; w->n_sources++)
+		e = source_open(&w->sources[w->n_sources], w, w->n_sources);
+	return e;
+}
+
+/* ---- parts ---- */
+
+/* What runs beside the coordinators until worker_pause says stop. */
+static const struct {
+	const char *name;
+	void (*run)(struct worker *w);
+} parts[] = {
+	{"relay", relay_run},
+	{"dead letters", copier_run},
+};
+
+struct part_run {
+	struct worker *w;
+	void (*run)(struct worker *w);
+	struct fiber *fiber;
+};
+
+SUSPENDS static void part_fiber(void *arg)
+{
+	struct part_run *p = arg;
+
+	p->fiber = fiber_self();
+	p->run(p->w);
+	p->fiber = NULL;
+}
+
+static enum err start_fibers(struct worker *w)
+{
+	enum err e = OK;
+
+	w->parts = mem_zalloc(ARRAY_LEN(parts) * sizeof(*w->parts));
+	for (size_t i = 0; e == OK && i < w->n_sources; i++)
+		e = fiber_spawn(w->loop, "coordinator", coordinator_fiber, &w->sources[i]);
+	for (size_t i = 0; e == OK && i < ARRAY_LEN(parts); i++) {
+		w->parts[i] = (struct part_run){w, parts[i].run, NULL};
+		e = fiber_spawn(w->loop, parts[i].name, part_fiber, &w->parts[i]);
+	}
+	return e;
 }
 
 /* ---- hooks ---- */
-
-static void on_hint(void *ctx, struct str channel, struct str payload)
-{
-	const struct flush_target *t = worker_target(ctx, payload);
-	struct worker *w = ctx;
-
-	(void)channel;
-	worker_wake(w, t != NULL ? t->index : w->n);
-}
-
-static void on_connected(void *ctx)
-{
-	struct worker *w = ctx;
-
-	worker_wake(w, w->n);
-}
-
-static enum err open_hints(struct worker *w, const char *url)
-{
-	const struct redis_conf conf = {.name = "hints", .url = url, .connections = 1, .fault = ERR_BUFFER};
-	const struct redis_sub_events events = {.ctx = w, .message = on_hint, .connected = on_connected};
-	const char *channel = BUFFER_HINT;
-
-	return redis_sub_open(w->loop, &conf, &channel, 1, &events, &w->hints);
-}
 
 enum err worker_start(struct daemon *d)
 {
@@ -218,24 +169,27 @@ enum err worker_start(struct daemon *d)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(w->identity, sizeof(w->identity), "%s:%d:%" PRIx64, host, (int)getpid(), (uint64_t)clock_real_us() / 1000000);
 	find_targets(w);
-	board_init(&w->board, w->n, (unsigned)w->conf->parallel_workers);
-	w->threads = threads_start(w, s->buffer_url, s->database_url, (unsigned)w->conf->parallel_workers);
-	if (w->threads == NULL)
-		return ERR_INVALID;
-	e = open_hints(w, s->buffer_url);
-	if (e == OK)
-		e = fiber_spawn(w->loop, "coordinator", coordinator_fiber, w);
-	if (e == OK)
-		e = fiber_spawn(w->loop, "relay", relay_fiber, w);
-	if (e == OK)
-		e = fiber_spawn(w->loop, "dead letters", copier_fiber, w);
-	return e;
+	e = open_sources(w);
+	board_init(&w->board, w->n_queues, (unsigned)w->conf->parallel_workers);
+	if (e != OK)
+		return e;
+	w->threads = threads_start(w, s->database_url, (unsigned)w->conf->parallel_workers);
+	return w->threads != NULL ? start_fibers(w) : ERR_INVALID;
 }
 
-static void cancel(struct fiber *fiber)
+static void release(struct worker *w)
 {
-	if (fiber != NULL)
-		fiber_cancel(fiber);
+	for (size_t i = 0; i < w->n_sources; i++)
+		source_done(&w->sources[i]);
+	for (size_t i = 0; i < w->n_targets; i++)
+		free((void *)(uintptr_t)w->targets[i].parents);
+	free(w->targets);
+	free((void *)w->services);
+	free(w->sources);
+	free(w->queues);
+	free(w->parts);
+	board_done(&w->board);
+	free(w);
 }
 
 /* Threads first: they finish their batches and give back what they have not begun. Then the fibers, which look at what the threads left. */
@@ -248,24 +202,17 @@ void worker_stop(struct daemon *d)
 	w->stopping = true;
 	board_stop(&w->board);
 	w->threads = threads_stop(w->threads);
-	worker_wake(w, w->n);
-	redis_sub_close(w->hints);
-	cancel(w->relay);
-	cancel(w->copier);
+	worker_wake(w);
+	for (size_t i = 0; i < w->n_sources; i++)
+		w->sources[i].hints = redis_sub_close(w->sources[i].hints);
+	for (size_t i = 0; w->parts != NULL && i < ARRAY_LEN(parts); i++)
+		if (w->parts[i].fiber != NULL)
+			fiber_cancel(w->parts[i].fiber);
 	loop_turn(w->loop, 0); /* what the threads have posted */
 	if (!fiber_drain(w->loop, deadline_in(w->loop, STOP_MS))) {
 		log_warn("the worker's fibers were left");
 		return; /* they still look at all this, and the process ends anyway */
 	}
-	for (size_t i = 0; i < w->n; i++)
-		free((void *)(uintptr_t)w->targets[i].parents);
-	free(w->targets);
-	free((void *)w->services);
-	free(w->seen);
-	free(w->notes);
-	free(w->copied_to);
-	waitq_done(&w->wake);
-	board_done(&w->board);
-	free(w);
+	release(w);
 	daemon_set_state(d, NULL);
 }

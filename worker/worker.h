@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker's parts and what they share. The loop's thread has the coordinator (what is due, levels, breaker, durability), the relay of outboxes,
- * the copies of dead letters and the routes; threads claim and flush. Both sides meet on the board, under its lock.
+ * The worker's parts and what they share. The loop's thread has a coordinator for each buffer (what is due, levels, breaker, durability), the relay
+ * of outboxes, the copies of dead letters and the routes; threads claim and flush. Both sides meet on the board, under its lock.
+ *
+ * A target is an entity and how it is written; a source is a buffer; a queue is a target's records in a source, and has a job on the board. One
+ * buffer is one source, without a case of its own.
+ *
+ * To add a part that runs beside the coordinators: a function here and a line in the table of worker.c. To add a kind of database: a line in enum
+ * database (board.h), its probe in coordinator.c, its calls in threads.c.
  */
 #ifndef S24_WORKER_H
 #define S24_WORKER_H
@@ -11,31 +17,52 @@
 #include "io/redis.h"
 #include "services.h"
 #include "svc/buffer.h"
+#include "svc/buffers.h"
 #include "svc/service.h"
-
-#define WORKER_LEVELS 16
 
 struct worker_conf {
 	bool enabled;
 	int64_t parallel_workers, batch_size;
 };
 
-/* What the coordinator saw of an entity in Redis. */
-struct seen {
+struct worker;
+struct source;
+
+/* Records of one entity in one buffer, and what the coordinator saw of them. */
+struct queue {
+	struct worker *w;
+	struct source *source;
+	const struct flush_target *target;
+	size_t index; /* in w->queues, and its job on the board */
 	struct buffer_status status;
 	int64_t due, overdue;                    /* of pending and retry; leases that have ended count as due */
 	int64_t oldest_first_ms;                 /* first unsynced of the oldest record seen waiting; 0: none */
 	int64_t retry_peak_ms, retry_peak_at_us; /* the oldest retry that came to the head lately */
+	bool late;                               /* its oldest record is older than the interval */
 	bool paused;
 	bool news;              /* look at it now, not when the second is over */
 	int64_t flush_until_us; /* claims wait for nothing until then (POST /sync/flush) */
 	int64_t not_before_us;  /* after a turn that failed in Redis */
+	double copied_to;       /* time of death up to which its dead letters have been copied */
 };
 
-/* What a thread posts when it has given a ticket back. */
-struct note {
+/* A buffer that this worker drains. Each has its own coordinator, so that one that is away keeps no other waiting. */
+struct source {
 	struct worker *w;
-	size_t target;
+	const char *name, *url;
+	size_t index;
+	struct redis *redis;
+	struct queue *queues; /* one for each target, in their order */
+	struct redis_sub *hints;
+	struct waitq wake;
+	bool awake; /* a wake-up came while nobody waited */
+	bool up;
+	enum pressure pressure;
+	int64_t backlog, used_bytes, most_bytes;
+	const char *durability; /* the last verdict, "" before it */
+	double clock_difference_s;
+	int64_t tick_us, full_look_us; /* monotonic time of the last look, and of the last at everything */
+	int64_t clock_at_us, durability_at_us;
 };
 
 struct worker {
@@ -45,35 +72,24 @@ struct worker {
 	int64_t interval_s, ttl_s;
 	struct flush_target *targets;
 	const struct worker_service **services; /* of each target */
-	struct seen *seen;
-	struct note *notes;
-	size_t n;
+	size_t n_targets;
+	struct source *sources;
+	size_t n_sources;
+	struct queue *queues; /* source by source */
+	size_t n_queues;
 	struct board board;
 	struct threads *threads;
-	struct redis_sub *hints;
-	struct waitq wake;
-	bool awake; /* a wake-up came while nobody waited */
-	int64_t full_look_us;
+	struct part_run *parts;
 	bool stopping;
-	struct fiber *coordinator, *relay, *copier;
-	bool buffer_up, pressed;
-	int64_t tick_us; /* monotonic time of the last look */
-	double clock_difference_s;
-	int64_t clock_at_us, durability_at_us, pressure_at_us;
 	int64_t relayed, copied_dead;
 	bool copy_now;
-	double *copied_to; /* of each target: time of death up to which its dead letters have been copied */
 	char identity[96]; /* host:pid:start */
 };
 
 struct worker *worker_of(const struct daemon *d);
-/* News of an entity, or of all (target w->n): the coordinator looks at once. Loop context. */
-void worker_wake(struct worker *w, size_t target);
-void worker_ticket_done(void *note);                 /* for loop_post: its service has news */
-struct buffer_io worker_buffer_io(struct worker *w); /* on fibers, through the daemon's own connections */
-SUSPENDS MUST_CHECK enum err worker_redis_now(struct worker *w, struct arena *arena, int64_t *ret_us);
 /* By name among what this worker flushes; NULL. */
 const struct flush_target *worker_target(const struct worker *w, struct str entity);
+const char *worker_service_name(const struct worker *w, const struct flush_target *t);
 SUSPENDS bool worker_pause(struct worker *w, int64_t ms); /* false: stop */
 
 /* ---- service hooks ---- */
@@ -85,21 +101,34 @@ enum err worker_start(struct daemon *d);
 void worker_stop(struct daemon *d);
 void worker_metrics(struct daemon *d, struct buf *out);
 
+/* ---- source.c ---- */
+MUST_CHECK enum err source_open(struct source *s, struct worker *w, size_t index); /* listens for hints */
+void source_done(struct source *s);                                   /* after hints are closed and its fiber has ended */
+struct source *source_named(const struct worker *w, struct str name); /* NULL */
+/* News of a target, or of all (NULL): the coordinator looks at once. Loop context. */
+void source_wake(struct source *s, const struct flush_target *t);
+void worker_wake(struct worker *w);           /* all of all */
+void queue_ticket_done(void *queue);          /* for loop_post: its service has news */
+struct buffer_io source_io(struct source *s); /* on fibers, through the daemon's own connections */
+SUSPENDS MUST_CHECK enum err source_now(struct source *s, struct arena *arena, int64_t *ret_us);
+
 /* ---- coordinator.c ---- */
-SUSPENDS void coordinator_fiber(void *worker);
-/* ---- watch.c: durability, memory pressure, clocks ---- */
-SUSPENDS void watch_durability(struct worker *w);
-SUSPENDS void watch_pressure(struct worker *w);
-/* Asks the database for its time: also the breaker's probe. */
-SUSPENDS MUST_CHECK enum err watch_clock(struct worker *w);
-/* ---- relay.c ---- */
-SUSPENDS void relay_fiber(void *worker);
-/* ---- dead.c ---- */
-SUSPENDS void copier_fiber(void *worker);
+SUSPENDS void coordinator_fiber(void *source);
+/* ---- watch.c: durability, pressure, clocks ---- */
+SUSPENDS void watch_durability(struct source *s);
+SUSPENDS void watch_pressure(struct source *s);
+/* How far the buffer's clock is from the database's. */
+SUSPENDS void watch_clock(struct source *s);
+SUSPENDS MUST_CHECK enum err watch_database(struct worker *w,
+					    int64_t *ret_us); /* asks it for its time: also the breaker's probe */
+double watch_clock_difference_s(const struct worker *w);      /* the worst */
+/* ---- relay.c, dead.c: parts, each on a fiber until worker_pause says stop ---- */
+SUSPENDS void relay_run(struct worker *w);
+SUSPENDS void copier_run(struct worker *w);
 /* ---- runs.c ---- */
-SUSPENDS void runs_record(struct worker *w, size_t target, const struct finished_run *run);
+SUSPENDS void runs_record(struct queue *q, const struct finished_run *run);
 /* ---- threads.c ---- */
-struct threads *threads_start(struct worker *w, const char *redis_url, const char *pg_url, unsigned n);
+struct threads *threads_start(struct worker *w, const char *pg_url, unsigned n);
 struct threads *threads_stop(struct threads *t); /* waits for running batches */
 
 #endif

@@ -356,21 +356,21 @@ def test_children_that_come_before_their_parents_converge(world: World) -> None:
 def test_flush_answers_when_the_backlog_is_drained(world: World) -> None:
     service = world.worker(interval_s=3600)
     rows = world.put("homework", 300)
-    answer = world.call(service, "POST", "/sync/flush", {"entity": "homework"})
+    answer = world.call(service, "POST", "/sync/flush", {"entity": "homework", "reason": "test"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["drained"] is True and answer.json()["remaining"] == 0
     assert world.rows("homework") == rows
-    assert world.call(service, "POST", "/sync/flush", {"entity": "nothing"}).status_code == 422
+    assert world.call(service, "POST", "/sync/flush", {"entity": "nothing", "reason": "test"}).status_code == 422
     assert requests.post(f"{service.url}/api/v1/sync/flush", timeout=10).status_code == 401
 
     assert world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"}).status_code == 200
     world.put("homework", 5, 1000)
-    answer = world.call(service, "POST", "/sync/flush").json()
+    answer = world.call(service, "POST", "/sync/flush", {"reason": "test"}).json()
     assert answer["drained"] is False and answer["remaining"] == 5, answer
     status = {entity["entity"]: entity for entity in world.call(service, "GET", "/sync/status").json()["entities"]}
     assert status["homework"]["pending"] == 5 and status["homework"]["paused"] is True
     assert world.call(service, "POST", "/sync/resume", {"entity": "homework", "reason": "test"}).status_code == 200
-    assert world.call(service, "POST", "/sync/flush").json()["drained"] is True
+    assert world.call(service, "POST", "/sync/flush", {"reason": "test"}).json()["drained"] is True
     assert len(world.rows("homework")) == 305
     wait_for("runs", lambda: len(world.call(service, "GET", "/sync/runs").json()["runs"]) > 0, 10)
 
