@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the cache engine: what its files share. Each function is of the file that its comment names. */
+#ifndef S24_SVC_CACHE_INTERNAL_H
+#define S24_SVC_CACHE_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/lru.h"
+#include "io/loop.h"
+#include "io/redis.h"
+#include "svc/cache.h"
+
+#define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
+#define LOCK_MS 5000                            /* a filler that has died is replaced after it */
+#define JOURNAL_MAX 10000                       /* tags; past it, a new generation forgets everything instead */
+#define SLOTS 16384                             /* of L1's raised tags */
+
+/* ---- cache_entry.c: an entry's bytes ---------------------------------------------------------------------------------------- */
+
+enum { ENTRY_NEGATIVE = 1 };
+/* Layout, little-endian: version u8 (1), codec u8, flags u8, number of tags u8, size of the bytes before compression u32, written, soft, fresh
+ * until and end (µs, real time), then for each tag its hash u64 and its epoch i64, CRC32C u32 of all before it, then the sealed bytes (codec.h), or from
+ * CODEC_SIZE_MAX on CRC32C u32 and the bytes. */
+struct entry {
+	enum codec codec;
+	unsigned flags;
+	uint32_t size;
+	int64_t written_us, soft_us, fresh_until_us, end_us;
+	size_t n_tags;
+	uint64_t tags[CACHE_TAGS_MAX];
+	int64_t epochs[CACHE_TAGS_MAX];
+	struct str sealed;
+};
+void entry_write(struct entry *e, enum codec codec, struct str bytes, struct buf *out); /* sets codec and size */
+MUST_CHECK enum err entry_read(struct str value, struct entry *ret);                   /* ERR_CORRUPT: also of another version */
+MUST_CHECK enum err entry_bytes(const struct entry *e, struct arena *arena, struct str *ret);
+uint64_t entry_tag_hash(struct str epoch_key);
+
+/* ---- cache_memory.c: L1 ------------------------------------------------------------------------------------------------------ */
+
+struct memory {
+	struct lru *lru;
+	/* When a tag was last raised as far as this process knows, by a hash of its name: tags that share a slot drop each other's entries, no more. */
+	uint32_t raised[SLOTS];
+	uint32_t turn;  /* counts raisings */
+	uint32_t floor; /* nothing older is good */
+};
+void memory_open(struct memory *m, size_t bytes); /* 0: none */
+void memory_close(struct memory *m);
+uint32_t memory_turn(const struct memory *m); /* before the source or Redis is asked, for memory_put */
+void memory_put(struct memory *m, struct str key, const struct entry *e, struct str bytes, uint32_t turn);
+/* *ret_bytes points into the memory: good until the next call. e->epochs are as they were filled. */
+bool memory_get(struct memory *m, struct str key, int64_t now_us, struct entry *ret, struct str *ret_bytes);
+void memory_remove(struct memory *m, struct str key);
+void memory_raise(struct memory *m, struct str epoch_key);
+void memory_forget(struct memory *m); /* all of it: something may have been missed */
+
+/* ---- cache_link.c: Redis behind a gate ------------------------------------------------------------------------------------------ */
+
+struct journal { /* tags raised while Redis was away */
+	struct hash set;
+	bool all; /* too many: a new generation */
+};
+
+struct cache {
+	struct loop *loop;
+	struct cache_conf conf;
+	struct memory memory;
+	struct hash flights;
+	char prefix[96];  /* cache:<env>:<service>:v<generation>: */
+	char shared[64];  /* cache:<env>: */
+	int64_t generation;
+	struct redis_sub *news;
+	bool closing, shut;         /* shut: Redis is not asked, until a probe has been answered */
+	unsigned failures;
+	int64_t heard_us; /* monotonic: Redis' last answer */
+	struct fiber *keeper;
+	struct waitq wake; /* the keeper, when there is something in the journal */
+	char channel[80];
+	struct journal journal;
+	uint64_t random;
+	struct cache_stats stats;
+};
+/* One try, at most conf.timeout_ms. ERR_CACHE: away, slow, shut; counted, and the gate shuts after some in a row. */
+SUSPENDS MUST_CHECK enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret);
+SUSPENDS MUST_CHECK enum err link_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script, struct redis_args args,
+					 struct redis_reply *ret);
+enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply);
+bool link_is_open(const struct cache *c);
+bool link_is_trusted(const struct cache *c); /* would this process have heard of a change by now? */
+struct str link_epoch_key(const struct cache *c, struct arena *arena, struct uuid school, struct str tag);
+struct str link_index_key(const struct cache *c, struct arena *arena, struct uuid school, struct str tag);
+void journal_add(struct cache *c, struct str epoch_key);
+SUSPENDS MUST_CHECK enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d); /* cache_raise.c */
+uint64_t cache_random(struct cache *c);
+
+/* Epoch keys of tags. */
+struct str *link_epoch_keys(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
+
+/* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
+void flights_news(struct cache *c, struct str key); /* another process has filled it, or given up */
+
+#endif

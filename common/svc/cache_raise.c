@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Raising the epochs of tags, after a change and before its answer. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "lua_scripts.h"
+#include "svc/cache_internal.h"
+
+#define KEYS_MAX 256 /* of one call: it must not hold Redis up */
+
+enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d)
+{
+	struct str *args = arena_array(arena, KEYS_MAX + 2, sizeof(*args));
+	enum err e = OK;
+
+	args[0] = str_of(c->channel);
+	args[1] = str_of(arena_printf(arena, "%u", EPOCH_LIFE_S));
+	for (size_t from = 0; e == OK && from < n; from += KEYS_MAX) {
+		size_t some = n - from < KEYS_MAX ? n - from : KEYS_MAX;
+		struct redis_reply reply;
+
+		memcpy(args + 2, keys + from, some * sizeof(*keys));
+		e = redis_script_call(c->conf.redis, &LUA_CACHE_RAISE, (struct redis_args){args, some + 2}, arena, d, &reply);
+		e = link_judge(c, e, &reply);
+	}
+	return e;
+}
+
+enum err cache_raise(struct cache *c, struct arena *arena, const struct cache_tags *tags)
+{
+	struct str *keys = link_epoch_keys(c, arena, tags);
+	enum err e = ERR_CACHE;
+
+	if (tags->n == 0)
+		return OK;
+	c->stats.raised_tags += tags->n;
+	for (size_t i = 0; i < tags->n; i++)
+		memory_raise(&c->memory, keys[i]);
+	if (!c->shut)
+		e = raise_keys(c, arena, keys, tags->n, deadline_in(c->loop, c->conf.timeout_ms));
+	if (e == OK)
+		return OK;
+	/* The caller may have been cancelled: the change is made all the same, and nobody may read around it. */
+	for (size_t i = 0; i < tags->n; i++)
+		journal_add(c, keys[i]);
+	return ERR_CACHE;
+}

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading: memory, Redis, the source. However many ask for what is missing, in this process and in the others, the source is asked once.
+ *
+ * The order that makes it right: the epochs are taken before the source is asked, and an entry is good while they are the same.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/timefmt.h"
+#include "io/fiber.h"
+#include "lua_scripts.h"
+#include "svc/cache_internal.h"
+
+#define LOOK_AGAIN_MS 50    /* while another process fills: its message may be lost */
+#define PATIENCE_US 3000000 /* then it is filled without waiting for the other */
+#define TOKEN_TEXT 16
+
+/* ---- looking ---- */
+
+struct look {
+	struct entry entry;
+	struct str bytes;
+	enum cache_level level; /* LEVEL_NONE: nothing */
+	uint32_t turn;          /* of the memory, before anything was asked */
+	bool asked;             /* Redis has answered */
+};
+
+/* Are these the epochs that the entry was filled under? What is missing counts as just raised. */
+static bool same_epochs(const struct entry *e, const struct str *keys, const struct redis_reply *epochs, size_t n)
+{
+	if (e->n_tags != n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int64_t epoch;
+
+		if (e->tags[i] != entry_tag_hash(keys[i]) || epochs[i].type != REDIS_STRING || !str_to_i64(epochs[i].s, &epoch) ||
+		    epoch != e->epochs[i])
+			return false;
+	}
+	return true;
+}
+
+SUSPENDS static enum err mget(struct cache *c, struct arena *arena, struct deadline d, struct str first, const struct str *keys,
+			      size_t n, struct redis_reply *ret)
+{
+	struct str *args = arena_array(arena, n + 2, sizeof(*args));
+	size_t at = 0;
+	enum err e;
+
+	args[at++] = STR("MGET");
+	if (first.n != 0)
+		args[at++] = first;
+	if (n != 0)
+		memcpy(args + at, keys, n * sizeof(*keys));
+	e = link_call(c, arena, d, (struct redis_args){args, at + n}, ret);
+	return e == OK && (ret->type != REDIS_ARRAY || ret->n != at - 1 + n) ? ERR_CACHE : e;
+}
+
+/* L1: alone where that is allowed, else with its epochs checked. */
+SUSPENDS static enum err look_in_memory(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+					const struct str *keys, struct look *l)
+{
+	struct str bytes;
+	struct redis_reply epochs;
+	enum err e;
+
+	if (!memory_get(&c->memory, call->key, loop_real_us(c->loop), &l->entry, &bytes))
+		return OK;
+	if (call->life.memory && link_is_trusted(c)) {
+		l->bytes = arena_str(arena, bytes);
+		l->level = LEVEL_MEMORY;
+		return OK;
+	}
+	if (l->entry.n_tags != call->tags->n || call->tags->n == 0)
+		return OK;
+	l->bytes = arena_str(arena, bytes);
+	e = mget(c, arena, d, (struct str){NULL, 0}, keys, call->tags->n, &epochs);
+	if (e != OK)
+		return e;
+	if (same_epochs(&l->entry, keys, epochs.v, call->tags->n))
+		l->level = LEVEL_MEMORY;
+	else
+		memory_remove(&c->memory, call->key);
+	return OK;
+}
+
+SUSPENDS static enum err look_in_redis(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+				       const struct str *keys, struct look *l)
+{
+	struct redis_reply reply;
+	enum err e = mget(c, arena, d, call->key, keys, call->tags->n, &reply);
+
+	if (e != OK)
+		return e;
+	l->asked = true;
+	if (reply.v[0].type != REDIS_STRING)
+		return OK;
+	e = entry_read(reply.v[0].s, &l->entry);
+	if (e == OK && !same_epochs(&l->entry, keys, reply.v + 1, call->tags->n))
+		return OK;
+	if (e == OK)
+		e = entry_bytes(&l->entry, arena, &l->bytes);
+	if (e != OK) {
+		c->stats.corrupt++; /* the next filling mends it */
+		return OK;
+	}
+	l->level = LEVEL_REDIS;
+	memory_put(&c->memory, call->key, &l->entry, l->bytes, l->turn);
+	return OK;
+}
+
+/* ERR_CACHE: Redis does not answer, and nothing may be given out. */
+SUSPENDS static enum err look(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+			      const struct str *keys, struct look *l)
+{
+	int64_t from = loop_mono_us(c->loop);
+	enum err e;
+
+	*l = (struct look){.turn = memory_turn(&c->memory)};
+	if (!link_is_open(c))
+		return ERR_CACHE;
+	e = look_in_memory(c, arena, d, call, keys, l);
+	if (e == OK && l->level == LEVEL_NONE)
+		e = look_in_redis(c, arena, d, call, keys, l);
+	if (e == OK && !link_is_open(c)) { /* something was raised meanwhile, and Redis does not know of it */
+		l->level = LEVEL_NONE;
+		e = ERR_CACHE;
+	}
+	c->stats.reads++;
+	c->stats.read_us += (uint64_t)(loop_mono_us(c->loop) - from);
+	return e;
+}
+
+enum freshness { FRESH, AGING, AGED, KEPT_FOR_ERRORS, OVER };
+
+static enum freshness freshness(const struct cache *c, const struct entry *e, const struct cache_life *life)
+{
+	int64_t now = loop_real_us(c->loop);
+
+	if (now >= e->end_us)
+		return OVER;
+	if (now < e->fresh_until_us)
+		return now < e->soft_us || (e->flags & ENTRY_NEGATIVE) != 0 ? FRESH : AGING;
+	if ((e->flags & ENTRY_NEGATIVE) != 0)
+		return OVER;
+	if (now < e->fresh_until_us + life->swr_s * US_PER_S)
+		return AGED;
+	return now < e->fresh_until_us + life->sie_s * US_PER_S ? KEPT_FOR_ERRORS : OVER;
+}
+
+/* Gives out what was found. */
+static enum err give(struct cache *c, const struct look *l, bool stale, struct str *ret, struct cache_note *note)
+{
+	note->state = stale ? CACHE_STALE : CACHE_HIT;
+	note->level = l->level;
+	note->written_us = l->entry.written_us;
+	note->fresh_until_us = l->entry.fresh_until_us;
+	note->negative = (l->entry.flags & ENTRY_NEGATIVE) != 0;
+	if (stale)
+		c->stats.stale++;
+	else if (l->level == LEVEL_MEMORY)
+		c->stats.hits_memory++;
+	else
+		c->stats.hits_redis++;
+	c->stats.negative += note->negative;
+	*ret = l->bytes;
+	return note->negative ? ERR_NOT_FOUND : OK;
+}
+
+/* ---- keeping ---- */
+
+static struct str lock_key(struct arena *arena, struct str key)
+{
+	return str_of(arena_printf(arena, "%.*s~lock", STR_FMT(key)));
+}
+
+static int64_t life_us(unsigned s, int64_t permille)
+{
+	return (int64_t)s * US_PER_S / 1000 * permille;
+}
+
+/* Entries of one moment must not end in one moment. */
+static int64_t jitter_permille(struct cache *c)
+{
+	int64_t most = (int64_t)c->conf.jitter_percent * 10;
+
+	return most == 0 ? 1000 : 1000 - most + (int64_t)(cache_random(c) % (uint64_t)(2 * most + 1));
+}
+
+static void set_times(struct cache *c, const struct cache_life *life, bool negative, struct entry *e)
+{
+	int64_t permille = jitter_permille(c);
+	unsigned grace = life->swr_s > life->sie_s ? life->swr_s : life->sie_s;
+	unsigned ttl = negative ? life->negative_s : life->ttl_s;
+
+	e->flags = negative ? ENTRY_NEGATIVE : 0;
+	e->fresh_until_us = e->written_us + life_us(ttl, permille);
+	e->soft_us = life->soft_s != 0 && life->soft_s < ttl ? e->written_us + life_us(life->soft_s, permille)
+							     : e->fresh_until_us;
+	e->end_us = e->fresh_until_us + (negative ? 0 : life_us(grace, 1000));
+}
+
+static bool life_is_valid(const struct cache_life *life)
+{
+	return life->ttl_s <= CACHE_LIFE_MAX_S && life->swr_s <= CACHE_LIFE_MAX_S && life->sie_s <= CACHE_LIFE_MAX_S &&
+	       life->negative_s <= CACHE_LIFE_MAX_S &&
+	       life->ttl_s + (life->swr_s > life->sie_s ? life->swr_s : life->sie_s) <= CACHE_LIFE_MAX_S;
+}
+
+/* What cache_fill.lua gets. Empty `value`: the lock alone is given back. */
+static struct redis_args fill_args(const struct cache *c, struct arena *arena, const struct cache_call *call, struct str value,
+				   int64_t life_ms, struct str token)
+{
+	struct str *args = arena_array(arena, call->tags->n + 6, sizeof(*args));
+	size_t n = 0;
+
+	args[n++] = call->key;
+	args[n++] = value;
+	args[n++] = str_of(arena_printf(arena, "%lld", (long long)life_ms));
+	args[n++] = token.n != 0 ? lock_key(arena, call->key) : STR("");
+	args[n++] = token;
+	args[n++] = str_of(c->channel);
+	for (size_t i = 0; i < call->tags->n; i++)
+		args[n++] = link_index_key(c, arena, call->tags->school, call->tags->v[i]);
+	return (struct redis_args){args, n};
+}
+
+/* Without waiting, for this fiber may have been cancelled; lost, the lock ends by itself. */
+static void release(struct cache *c, struct arena *arena, const struct cache_call *call, struct str token)
+{
+	struct redis_args args = fill_args(c, arena, call, STR(""), 0, token);
+	struct str *all = arena_array(arena, 9, sizeof(*all));
+
+	if (token.n == 0)
+		return;
+	all[0] = STR("EVALSHA");
+	all[1] = str_of(LUA_CACHE_FILL.sha);
+	all[2] = STR("0");
+	memcpy(all + 3, args.v, 6 * sizeof(*all));
+	redis_post(c->conf.redis, (struct redis_args){all, 9});
+}
+
+struct filling {
+	uint32_t turn;
+	int64_t epochs[CACHE_TAGS_MAX];
+	struct str token; /* of the lock; empty: without */
+	int64_t begun_us;
+};
+
+SUSPENDS static enum err keep(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+			      const struct str *keys, const struct filling *f, bool negative, struct str bytes)
+{
+	struct entry e = {.written_us = f->begun_us, .n_tags = call->tags->n};
+	struct buf value = buf_in(arena);
+	struct redis_reply reply;
+	enum err err;
+
+	for (size_t i = 0; i < e.n_tags; i++) {
+		e.tags[i] = entry_tag_hash(keys[i]);
+		e.epochs[i] = f->epochs[i];
+	}
+	set_times(c, &call->life, negative, &e);
+	entry_write(&e, c->conf.codec, bytes, &value);
+	err = link_script(c, arena, d, &LUA_CACHE_FILL,
+			  fill_args(c, arena, call, buf_str(&value), (e.end_us - e.written_us) / 1000, f->token), &reply);
+	if (err != OK)
+		return err;
+	c->stats.fills++;
+	c->stats.bytes_raw += bytes.n;
+	c->stats.bytes_stored += value.n;
+	memory_put(&c->memory, call->key, &e, bytes, f->turn);
+	return OK;
+}
+
+static bool is_kept(const struct cache_call *call, enum err e, size_t n)
+{
+	if (call->tags->n > CACHE_TAGS_MAX || n > CACHE_ENTRY_MAX || !life_is_valid(&call->life))
+		return false;
+	return (e == OK && call->life.ttl_s != 0) || (e == ERR_NOT_FOUND && call->life.negative_s != 0);
+}
+
+/* ---- one filler ---- */
+
+struct flight {
+	struct str key;
+	unsigned refs;
+	bool done;
+	enum err result;
+	struct buf bytes; /* heap: read by fibers of many requests */
+	struct waitq followers, news;
+};
+
+static void flight_unref(struct flight *f)
+{
+	if (--f->refs != 0)
+		return;
+	waitq_done(&f->followers);
+	waitq_done(&f->news);
+	buf_done(&f->bytes);
+	free((void *)(uintptr_t)f->key.p);
+	free(f);
+}
+
+static struct flight *flight_begin(struct cache *c, struct str key)
+{
+	struct flight *f = mem_zalloc(sizeof(*f));
+	char *copy = mem_alloc(key.n + 1);
+
+	memcpy(copy, key.p, key.n);
+	f->key = (struct str){copy, key.n};
+	f->refs = 1;
+	hash_put(&c->flights, f->key, f);
+	return f;
+}
+
+/* done: the result is everybody's. Else the leader has gone, and one of the others leads. */
+static void flight_end(struct cache *c, struct flight *f, bool done, enum err result)
+{
+	f->done = done;
+	f->result = result;
+	hash_remove(&c->flights, f->key);
+	waitq_wake(&f->followers, SIZE_MAX, OK);
+	flight_unref(f);
+}
+
+void flights_news(struct cache *c, struct str key)
+{
+	struct flight *f = hash_get(&c->flights, key);
+
+	if (f != NULL)
+		waitq_wake(&f->news, SIZE_MAX, OK);
+}
+
+/* Asks for the lock and the epochs. *ret_lead false: another process fills. */
+SUSPENDS static enum err lead(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+			      const struct str *keys, bool alone, struct filling *f, bool *ret_lead)
+{
+	struct str *args = arena_array(arena, call->tags->n + 4, sizeof(*args));
+	struct redis_reply reply;
+	enum err e;
+
+	f->turn = memory_turn(&c->memory);
+	f->token = alone ? str_of(arena_printf(arena, "%016llx", (unsigned long long)cache_random(c))) : STR("");
+	args[0] = alone ? lock_key(arena, call->key) : STR("");
+	args[1] = f->token;
+	args[2] = str_of(arena_printf(arena, "%d", LOCK_MS));
+	args[3] = str_of(arena_printf(arena, "%u", EPOCH_LIFE_S));
+	if (call->tags->n != 0)
+		memcpy(args + 4, keys, call->tags->n * sizeof(*keys));
+	e = link_script(c, arena, d, &LUA_CACHE_LEAD, (struct redis_args){args, call->tags->n + 4}, &reply);
+	if (e != OK)
+		return e;
+	if (reply.type != REDIS_ARRAY || reply.n != call->tags->n + 1 || reply.v[0].type != REDIS_INTEGER)
+		return ERR_CACHE;
+	*ret_lead = reply.v[0].i == 1;
+	for (size_t i = 0; i < call->tags->n; i++) {
+		if (!str_to_i64(reply.v[i + 1].s, &f->epochs[i]))
+			return ERR_CACHE;
+	}
+	return OK;
+}
+
+/* The source, and what becomes of its answer. `led`: the epochs are known. */
+SUSPENDS static enum err fill(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+			      const struct str *keys, struct filling *f, bool led, struct flight *flight)
+{
+	bool kept;
+	enum err e;
+
+	f->begun_us = loop_real_us(c->loop);
+	e = call->fill(call->ctx, &flight->bytes);
+	kept = led && link_is_open(c) && is_kept(call, e, flight->bytes.n) &&
+	       keep(c, arena, d, call, keys, f, e == ERR_NOT_FOUND, buf_str(&flight->bytes)) == OK;
+	if (!kept && led)
+		release(c, arena, call, f->token);
+	c->stats.fill_errors += e < 0;
+	return e == ERR_GONE ? OK : e;
+}
+
+/* Waits until another process has filled it, or it is this one's turn. LEVEL_NONE in l: fill. */
+SUSPENDS static enum err lead_or_wait(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+				      const struct str *keys, struct flight *flight, struct filling *f, struct look *l)
+{
+	int64_t give_up_us = loop_mono_us(c->loop) + PATIENCE_US;
+	bool leads = false;
+
+	for (;;) {
+		bool alone = loop_mono_us(c->loop) < give_up_us;
+		enum err e = lead(c, arena, d, call, keys, alone, f, &leads);
+
+		if (e != OK || leads)
+			return e;
+		e = waitq_wait(&flight->news, deadline_sooner(d, deadline_in(c->loop, LOOK_AGAIN_MS)));
+		if (e == ERR_CANCELLED || loop_mono_us(c->loop) >= d.at_us)
+			return e == OK ? ERR_TIMEOUT : e;
+		e = look(c, arena, d, call, keys, l);
+		if (e != OK || (l->level != LEVEL_NONE && freshness(c, &l->entry, &call->life) <= AGING))
+			return e;
+		l->level = LEVEL_NONE;
+	}
+}
+
+/* This fiber fills, for itself and for whoever comes meanwhile. */
+SUSPENDS static enum err lead_flight(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+				     const struct str *keys, struct str *ret, struct cache_note *note)
+{
+	struct flight *flight = flight_begin(c, call->key);
+	struct filling f = {0};
+	struct look l = {0};
+	enum err e = link_is_open(c) ? lead_or_wait(c, arena, d, call, keys, flight, &f, &l) : ERR_CACHE;
+
+	if (e == ERR_CANCELLED || e == ERR_TIMEOUT) {
+		flight_end(c, flight, false, e);
+		return e;
+	}
+	if (e == OK && l.level != LEVEL_NONE) { /* another process was first */
+		buf_puts(&flight->bytes, l.bytes);
+		note->coalesced = true;
+		c->stats.coalesced++;
+		e = give(c, &l, false, ret, note);
+	} else {
+		note->state = e == OK ? CACHE_MISS : CACHE_BYPASS;
+		e = fill(c, arena, d, call, keys, &f, e == OK, flight);
+		*ret = arena_str(arena, buf_str(&flight->bytes));
+	}
+	flight_end(c, flight, e != ERR_CANCELLED, e);
+	return e;
+}
+
+/* ERR_GONE: the leader has gone; try again. */
+SUSPENDS static enum err follow_flight(struct cache *c, struct arena *arena, struct deadline d, struct flight *flight,
+				       struct str *ret, struct cache_note *note)
+{
+	enum err e;
+
+	flight->refs++;
+	e = waitq_wait(&flight->followers, d);
+	if (e == OK && !flight->done) {
+		e = ERR_GONE;
+	} else if (e == OK) {
+		note->coalesced = true;
+		note->state = CACHE_MISS;
+		c->stats.coalesced++;
+		*ret = arena_str(arena, buf_str(&flight->bytes));
+		e = flight->result;
+	}
+	flight_unref(flight);
+	return e;
+}
+
+SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+				     const struct str *keys, struct str *ret, struct cache_note *note)
+{
+	for (;;) {
+		struct flight *flight = hash_get(&c->flights, call->key);
+		enum err e;
+
+		if (flight == NULL)
+			return lead_flight(c, arena, d, call, keys, ret, note);
+		e = follow_flight(c, arena, d, flight, ret, note);
+		if (e != ERR_GONE)
+			return e;
+	}
+}
+
+/* ---- the whole of it ---- */
+
+enum err cache_read(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,
+		    struct cache_note *note)
+{
+	struct str *keys = link_epoch_keys(c, arena, call->tags);
+	struct look l = {0};
+	enum freshness age = OVER;
+	enum err e = OK;
+
+	*note = (struct cache_note){.state = CACHE_MISS};
+	*ret = (struct str){NULL, 0};
+	if (!call->ask_source && call->tags->n <= CACHE_TAGS_MAX)
+		e = look(c, arena, d, call, keys, &l);
+	if (e == ERR_CANCELLED)
+		return e;
+	if (e == OK && l.level != LEVEL_NONE)
+		age = freshness(c, &l.entry, &call->life);
+	if (age <= AGED) {
+		note->refresh = age != FRESH;
+		return give(c, &l, age == AGED, ret, note);
+	}
+	if (call->only_cached)
+		return ERR_CACHE;
+	if (e == OK)
+		c->stats.misses++;
+	else
+		c->stats.bypassed++;
+	e = find_flight(c, arena, d, call, keys, ret, note);
+	if (e < 0 && e != ERR_CANCELLED && age == KEPT_FOR_ERRORS)
+		return give(c, &l, true, ret, note);
+	return e;
+}
+
+void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call)
+{
+	struct str *keys = link_epoch_keys(c, arena, call->tags);
+	struct filling f = {0};
+	struct flight *flight;
+	bool leads = false;
+	enum err e;
+
+	if (!link_is_open(c) || hash_get(&c->flights, call->key) != NULL)
+		return;
+	flight = flight_begin(c, call->key);
+	e = lead(c, arena, d, call, keys, true, &f, &leads);
+	if (e != OK || !leads) {
+		flight_end(c, flight, false, e);
+		return;
+	}
+	c->stats.refreshes++;
+	e = fill(c, arena, d, call, keys, &f, true, flight);
+	flight_end(c, flight, e == OK || e == ERR_NOT_FOUND, e); /* a failed one is nobody's answer: the old entry still stands */
+}
+
+/* ---- the steps alone ---- */
+
+enum err cache_get(struct cache *c, struct arena *arena, struct deadline d, struct str key, const struct cache_tags *tags,
+		   struct str *ret, struct cache_note *note)
+{
+	struct cache_call call = {.key = key, .tags = tags};
+	struct look l;
+	enum err e = look(c, arena, d, &call, link_epoch_keys(c, arena, tags), &l);
+
+	*note = (struct cache_note){.state = CACHE_MISS};
+	if (e != OK)
+		return e;
+	if (l.level == LEVEL_NONE || freshness(c, &l.entry, &call.life) > AGING) {
+		c->stats.misses++;
+		return ERR_NOT_FOUND;
+	}
+	return give(c, &l, false, ret, note);
+}
+
+enum err cache_set(struct cache *c, struct arena *arena, struct deadline d, struct str key, const struct cache_tags *tags,
+		   const struct cache_life *life, struct str bytes)
+{
+	struct cache_call call = {.key = key, .tags = tags, .life = *life};
+	struct str *keys = link_epoch_keys(c, arena, tags);
+	struct filling f = {.begun_us = loop_real_us(c->loop)};
+	bool leads;
+	enum err e;
+
+	if (life->ttl_s == 0 || !life_is_valid(life))
+		return ERR_INVALID;
+	if (bytes.n > CACHE_ENTRY_MAX || tags->n > CACHE_TAGS_MAX)
+		return ERR_TOO_LARGE;
+	e = lead(c, arena, d, &call, keys, false, &f, &leads);
+	return e != OK ? e : keep(c, arena, d, &call, keys, &f, false, bytes);
+}
+
+enum err cache_delete(struct cache *c, struct arena *arena, struct deadline d, struct str key, bool *ret_existed)
+{
+	struct redis_reply reply;
+	enum err e = link_call(c, arena, d, REDIS_ARGS(STR("UNLINK"), key), &reply);
+
+	memory_remove(&c->memory, key);
+	if (e == OK)
+		*ret_existed = reply.type == REDIS_INTEGER && reply.i != 0;
+	return e;
+}
