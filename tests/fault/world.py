@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system of a fault run: stores under the shim, auth, the playing service, several workers; who dies is started again.
+
+    with World(options, workers=2) as world: world.play, world.workers, world.redis(), world.cursor()
+"""
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from s24.base import StackError, free_ports, program, wait_for
+from s24.client import Client
+from s24.seed import PASSWORD, identity, logins, seed
+from s24.servers import Redis, Service, answers
+
+from harness import BUILD, Proxy, TestStack
+
+from .control import Control
+from .core import Options
+
+ENTITIES = ("play_topic", "play_note", "play_counter", "play_register", "play_audit")
+TABLES = {"play_topic": "topics", "play_note": "notes", "play_counter": "counters", "play_register": "registers"}
+SHIM = BUILD / "fault" / "shim.so"
+SCHOOL = identity("school", "sunrise")
+
+# Seen by the tables themselves, whoever writes: each version of each row, and each step back.
+TRIGGERS = """
+CREATE SCHEMA IF NOT EXISTS fault;
+CREATE TABLE fault.history (entity text, id uuid, version bigint, token text, deleted boolean);
+CREATE TABLE fault.backward (entity text, id uuid, before bigint, after bigint);
+CREATE FUNCTION fault.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	IF TG_OP = 'UPDATE' AND NEW.version <= OLD.version THEN
+		INSERT INTO fault.backward VALUES (TG_ARGV[0], NEW.id, OLD.version, NEW.version);
+	END IF;
+	INSERT INTO fault.history VALUES (TG_ARGV[0], NEW.id, NEW.version, to_jsonb(NEW) ->> TG_ARGV[1], NEW.deleted_at IS NOT NULL);
+	RETURN NULL;
+END $$;
+"""
+TOKEN_COLUMNS = {"play_topic": "title", "play_note": "text", "play_counter": "value", "play_register": "status"}
+
+
+class ShimmedRedis(Redis):
+    """The buffer, whose disk and clock can be made to fail."""
+
+    environment: dict[str, str] = {}
+
+    def start(self) -> None:
+        if self.process.pid is None:
+            self.process.start([program("redis-server", "redis-server"), str(self.folder / "redis.conf")], self.environment)
+            self.process.wait_ready(self.ready)
+
+
+class World:
+    """Everything that a run has; close() is its end, whatever happened."""
+
+    def __init__(self, options: Options, *, workers: int = 2, interval_s: int = 4, durability: str = "aof", proxies: tuple[str, ...] = (),
+                 settings: dict[str, str] | None = None, worker_binary: pathlib.Path | None = None, play_binary: pathlib.Path | None = None) -> None:
+        for binary in (BUILD / "bin" / "schools24-play", BUILD / "bin" / "schools24-fault-worker", SHIM):
+            if not binary.exists():
+                raise StackError(f"{binary} is not built (./s24 fault builds it)")
+        self.options, self.interval_s, self.worker_count = options, interval_s, workers
+        self.stack = TestStack(names=["auth"], extra=("play",), durability=durability, settings={
+            "RATE_LIMIT_PER_MINUTE": "0", "BATCH_PROCESSOR_INTERVAL": str(interval_s), "BATCH_PROCESSOR_PARALLEL_WORKERS": "3",
+            "S24_SWEEP_INTERVAL_S": "0", "LOG_LEVEL": "warn", "REDIS_POOL_SIZE": "4", **(settings or {})})
+        if worker_binary:
+            self.stack.worker.binary = worker_binary
+        if play_binary:
+            self.stack.services["play"].binary = play_binary
+        self.stack.folder.chmod(0o755)
+        self.library = self.stack.folder / "shim.so"
+        shutil.copy2(SHIM, self.library)
+        self.library.chmod(0o755)
+        self.control = Control(self.stack.folder / "buffer.control")       # of the buffer's Redis
+        self.play_control = Control(self.stack.folder / "play.control")    # of the daemon, when a run wants it
+        old = self.stack.buffer
+        self.stack.buffer = ShimmedRedis(old.name, old.folder, self.stack.logs, old.account, old.port, old.settings)
+        self.stack.buffer.environment = self.control.environment(self.library)
+        self.proxies = {name: Proxy({"pg": self.stack.postgres.port, "redis_buffer": self.stack.buffer.port}[name]) for name in proxies}
+        for name, proxy in self.proxies.items():
+            self.stack.links[name] = proxy.port
+        self.workers: list[Service] = []
+        self.restarts: Counter[str] = Counter()
+        self.failpoints: Callable[[Service], str] = lambda service: ""  # asked at each start of a daemon
+        self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
+        self._ended = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
+        self.baseline: dict[str, tuple[int, int]] = {}
+
+    # ---- life --------------------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> World:
+        try:
+            self.stack.start(on_database=self._prepare_database)
+            self.workers = [self.stack.worker] + [self._another_worker(number) for number in range(1, self.worker_count)]
+            for worker in self.workers:
+                worker.start()
+            self._supervisor.start()
+            self.client = self.sign_in("teacher")
+            self.token = self.client.token
+            wait_for("the playing service takes a note", self._takes_notes, 30)
+            self.baseline = self.resources()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prepare_database(self, stack: TestStack) -> None:
+        seed(stack.postgres, small=True)
+        with stack.postgres.cursor() as cursor:
+            cursor.execute(TRIGGERS)
+            for entity, table in TABLES.items():
+                cursor.execute(f"CREATE TRIGGER fault_note AFTER INSERT OR UPDATE ON play.{table} FOR EACH ROW "
+                               f"EXECUTE FUNCTION fault.note('{entity}', '{TOKEN_COLUMNS[entity]}')")
+
+    def _another_worker(self, number: int) -> Service:
+        first = self.stack.worker
+        ports = free_ports(2)
+        service = Service(f"worker{number}", first.binary, self.stack.conf, self.stack.logs, self.stack.daemon_account, *ports)
+        service.configure({key: value for key, value in first.settings.items() if key not in ("LISTEN", "ADMIN_LISTEN")}, first.environment)
+        return service
+
+    def _takes_notes(self) -> bool:
+        return self.client.put(f"/play/topics/{identity('topic', 'first')}", {"title": "first"}).status == 200
+
+    def close(self) -> None:
+        self._ended.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        for proxy in self.proxies.values():
+            proxy.hold = False
+        with self.lock:
+            for service in [*self.workers, *self.stack.services.values()]:
+                self.stack.expected_deaths.add(service.name)
+                service.process.send(signal.SIGCONT)
+                service.process.send(signal.SIGKILL)
+            for service in self.workers[1:]:
+                wait_for(service.name, lambda one=service: one.process.pid is None, 5)  # type: ignore[misc]
+            self.stack.expected_deaths |= {"worker", "redis-buffer", "postgres"}
+            try:
+                self.stack.close(keep=self.options.keep)
+            finally:
+                for proxy in self.proxies.values():
+                    proxy.close()
+        if self.options.keep:
+            print(f"fault: logs are in {self.stack.logs}")
+
+    def _supervise(self) -> None:
+        """What an orchestrator does: a daemon that is dead is started again at once."""
+        while not self._ended.wait(0.05):
+            with self.lock:
+                for service in [self.play, *self.workers]:
+                    if service.process.pid is None and not self._ended.is_set():
+                        self.restarts[service.name] += 1
+                        self.start(service)
+
+    def start(self, service: Service) -> None:
+        armed = self.failpoints(service)
+        service.environment["S24_FAILPOINTS"] = armed
+        service.environment["S24_FAILPOINT_SEED"] = str(self.options.seed + self.restarts[service.name])
+        try:
+            service.start(wait=False)
+        except StackError:
+            pass  # its port is still held: the next look
+
+    def restart(self, service: Service, **environment: str) -> None:
+        """With more in its environment, and ready."""
+        with self.lock:
+            service.stop()
+            service.environment.update(environment)
+            service.start()
+
+    # ---- parts -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def play(self) -> Service:
+        return self.stack.services["play"]
+
+    def redis(self) -> redis.Redis:
+        return self.stack.buffer.client()
+
+    def cursor(self) -> Any:
+        return self.stack.postgres.cursor()
+
+    def sign_in(self, role: str) -> Client:
+        login = logins()[role]
+        client = Client(self.stack.url)
+        answer = client.login(login["email"], PASSWORD)
+        if answer.status != 200:
+            raise StackError(f"login of {role}: {answer}")
+        return Client(self.play.url, client.token, user=client.user)
+
+    def resources(self) -> dict[str, tuple[int, int]]:
+        """Open files and resident KiB of each daemon."""
+        found = {}
+        for service in [self.play, *self.workers]:
+            pid = service.process.pid
+            try:
+                status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+                found[service.name] = (len(os.listdir(f"/proc/{pid}/fd")), int(status.split("VmRSS:")[1].split()[0]))
+            except (OSError, IndexError):
+                continue
+        return found
+
+    def all_ready(self) -> bool:
+        return all(service.is_ready() for service in [self.play, *self.workers]) and answers(self.stack.worker.admin_port, "/ready") == 200
+
+    # ---- the buffer ----------------------------------------------------------------------------------------------------------------
+
+    def kill_buffer(self) -> None:
+        self.stack.buffer.process.kill()
+
+    def cut_buffer_power(self) -> int:
+        """kill -9, and of each file of the AOF only what was fsynced; the number of bytes that went."""
+        self.kill_buffer()
+        synced, gone = self.control.synced(), 0
+        for file in (self.stack.buffer.folder / "appendonlydir").glob("*.incr.aof"):
+            status = file.stat()
+            kept = min(synced.get(status.st_ino, 0), status.st_size)
+            gone += status.st_size - kept
+            os.truncate(file, kept)
+        self.control.forget_files()
+        return gone
+
+    def end_leases(self, only: set[str] | None = None) -> int:
+        """Leases end now instead of in a minute: those of dead workers' tokens, or all."""
+        client, ended = self.redis(), 0
+        for entity in ENTITIES:
+            for member, owner in client.hgetall(f"wb:own:{entity}").items():
+                if only is None or owner.decode().split(":")[1] in only:
+                    ended += client.zadd(f"wb:lease:{entity}", {member: 1}, xx=True, ch=True)
+        return int(ended)
+
+    def backlog(self) -> int:
+        """Unsynced records but for dead letters."""
+        client = self.redis()
+        return sum(int(client.zcard(f"wb:{name}:{entity}")) for entity in ENTITIES for name in ("pending", "retry", "lease"))
+
+    def drain(self, timeout_s: float = 90, hurry: bool = False) -> float:
+        """Everything comes to the database; the seconds that took. Dead workers' leases end at once; `hurry`: nothing waits to be due."""
+        started = time.monotonic()
+        alive = {str(worker.process.pid) for worker in self.workers}
+        client, ended = self.redis(), 0.0
+        while self.backlog():
+            if time.monotonic() - started > timeout_s:
+                raise StackError(f"{self.backlog()} records are still unsynced after {timeout_s:g} s")
+            if time.monotonic() - ended > 1:
+                if hurry:
+                    self.flush()
+                ended = time.monotonic()
+                owners = {owner.decode().split(":")[1] for entity in ENTITIES for owner in client.hvals(f"wb:own:{entity}")}
+                self.end_leases(owners - alive)
+                for entity in ENTITIES:  # what waits out a backoff is tried now
+                    for member in client.zrange(f"wb:retry:{entity}", 0, -1):
+                        client.zadd(f"wb:retry:{entity}", {member: 1}, xx=True)
+                client.publish("hint:wb", "play_note")
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+    def flush(self) -> None:
+        """What /sync/flush does: whatever waits is due."""
+        client = self.redis()
+        for entity in ENTITIES:
+            for member in client.zrange(f"wb:pending:{entity}", 0, -1):
+                client.zadd(f"wb:pending:{entity}", {member: 1}, xx=True)
+
+
+__all__ = ["ENTITIES", "SCHOOL", "TABLES", "World"]
