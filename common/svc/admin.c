@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 #include "io/fiber.h"
+#include "svc/buffers.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 
@@ -31,12 +32,7 @@ static const char *not_able(struct daemon *d, size_t needed, size_t away)
 		return "starting";
 	if (needed != 0 && needed == away)
 		return "nothing that it needs is there";
-	/* An acknowledgement would promise more than the buffer keeps. With the buffer away nothing is acknowledged from it. */
-	if ((d->service->flags & SERVICE_NO_BUFFER) == 0 && d->buffer != NULL && redis_is_up(d->buffer) &&
-	    !daemon_durability_ok(d))
-		return d->durability_known ? "the buffer is less durable than configured"
-					   : "nobody has verified the buffer's durability";
-	return NULL;
+	return buffers_not_able(d);
 }
 
 SUSPENDS bool admin_ready(struct daemon *d, struct buf *out)
@@ -45,7 +41,7 @@ SUSPENDS bool admin_ready(struct daemon *d, struct buf *out)
 		const char *name;
 		bool needed, here;
 	} stores[] = {
-		{"buffer", (d->service->flags & SERVICE_NO_BUFFER) == 0, d->buffer != NULL && redis_is_up(d->buffer)},
+		{"buffer", (d->service->flags & SERVICE_NO_BUFFER) == 0, buffers_any_up(d)},
 		{"database", (d->service->flags & SERVICE_NO_PG) == 0, d->pg != NULL && pg_is_up(d->pg)},
 	};
 	struct buf more = {.arena = out->arena};
@@ -64,8 +60,12 @@ SUSPENDS bool admin_ready(struct daemon *d, struct buf *out)
 		buf_printf(out, "%s\"cache\"", listed++ != 0 ? "," : "");
 	if (documents_away(d))
 		buf_printf(out, "%s\"documents\"", listed++ != 0 ? "," : "");
-	if (d->service->flags & SERVICE_NO_BUFFER && d->buffer != NULL && !redis_is_up(d->buffer))
+	if (d->service->flags & SERVICE_NO_BUFFER && daemon_buffers(d) != 0 && !buffers_any_up(d))
 		buf_printf(out, "%s\"sessions\"", listed++ != 0 ? "," : "");
+	/* The schools of the others go on as always, so one of several is no reason to take this replica out. */
+	for (size_t i = 0; buffers_any_up(d) && i < daemon_buffers(d); i++)
+		if (!redis_is_up(daemon_buffer_at(d, i)))
+			buf_printf(out, "%s\"buffer %s\"", listed++ != 0 ? "," : "", daemon_buffer_name(d, i));
 	buf_putc(out, ']');
 	why = not_able(d, needed, away);
 	if (why == NULL && d->service->ready != NULL && d->service->ready(d, &more) != OK)
@@ -76,7 +76,7 @@ SUSPENDS bool admin_ready(struct daemon *d, struct buf *out)
 	}
 	buf_printf(out, ",\"status\":\"%s\"", why != NULL ? "not_ready" : listed != 0 ? "degraded" : "ready");
 	if ((d->service->flags & SERVICE_NO_BUFFER) == 0)
-		buf_printf(out, ",\"durability\":\"%s\"", d->durability_known ? daemon_durability(d) : "unknown");
+		buf_printf(out, ",\"durability\":\"%s\"", buffers_durability(d));
 	return why == NULL;
 }
 

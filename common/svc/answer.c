@@ -200,7 +200,7 @@ static const char *durability_of(const struct req *req)
 		return req->durability;
 	if (req->sync == SYNC_DONE || req->database_only)
 		return "database";
-	return daemon_durability(req->daemon);
+	return daemon_durability_at(req->daemon, req->who.buffer);
 }
 
 static void put_sync(struct req *req)

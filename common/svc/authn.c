@@ -13,6 +13,7 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "svc/authn_internal.h"
+#include "svc/buffers.h"
 #include "svc/token.h"
 
 #define TOKEN_MAX 4096
@@ -171,6 +172,14 @@ static enum err refuse(struct req *req, const char *why)
 	return req_fail(req, ERR_UNAUTHENTICATED, "%s", why);
 }
 
+/* A peer that asks for no school's sake says none: then it is the first. */
+static enum err use_buffer_of_peer(struct req *req)
+{
+	struct str name = http_header(req->x, "x-school-buffer");
+
+	return name.n == 0 ? OK : req_use_buffer(req, arena_str(req->arena, name));
+}
+
 static enum err check_service(struct req *req, struct str token)
 {
 	const struct service *s = req->daemon->service;
@@ -199,7 +208,7 @@ static enum err check_service(struct req *req, struct str token)
 	IGNORE(!uuid_parse(http_header(req->x, "x-user-id"), &req->who.user_id));
 	for (size_t i = 0; i < ARRAY_LEN(s->used_by) && s->used_by[i]; i++) {
 		if (str_is(claims.sub, s->used_by[i]))
-			return OK;
+			return use_buffer_of_peer(req);
 	}
 	return req_fail(req, ERR_FORBIDDEN, "this service does not answer %.*s", STR_FMT(claims.sub));
 }
@@ -236,10 +245,10 @@ SUSPENDS static enum err find_session(struct req *req, struct uuid id, struct st
 		*ret_json = arena_str(req->arena, remembered);
 		return OK;
 	}
-	if (req->daemon->buffer) {
+	if (req_buffer(req)) {
 		struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, SESSION_TRY_MS));
 
-		e = redis_call(req->daemon->buffer, req->arena, d,
+		e = redis_call(req_buffer(req), req->arena, d,
 			       REDIS_ARGS(STR("GET"), str_of(arena_printf(req->arena, "session:%s", text))), &reply);
 	}
 	if (e == OK && reply.type == REDIS_STRING && reply.s.n == 0)
@@ -277,6 +286,10 @@ SUSPENDS static enum err check_person(struct req *req, struct str bearer_token)
 		return refuse(req, "the access token has expired");
 	if (!known)
 		lru_put(((struct authn *)req->daemon->authn)->tokens, bearer_token, payload, t.exp * US_PER_S);
+	/* Tokens from before buffers had names say none. */
+	e = req_use_buffer(req, FIELD_HAS(&t, token, buffer) ? t.buffer : STR(BUFFER_DEFAULT));
+	if (e != OK)
+		return e;
 	e = find_session(req, t.sid, &json);
 	if (e == ERR_UNAUTHENTICATED)
 		return refuse(req, "the session has ended");
@@ -296,6 +309,8 @@ SUSPENDS static enum err check_person(struct req *req, struct str bearer_token)
 				   .email = t.email,
 				   .full_name = t.full_name,
 				   .rights = s.rights,
+				   .buffer = req->who.buffer,
+				   .buffer_name = req->who.buffer_name,
 				   .token_expires_s = t.exp};
 	return OK;
 }

@@ -14,12 +14,13 @@
 #include "io/loop.h"
 #include "io/yaml.h"
 #include "svc/authn.h"
+#include "svc/buffers.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
 #include "svc/sweep.h"
+#include "svc/through.h"
 
-#define WATCH_MS 2000
 #define HARD_STOP_MS 10000
 #define WORK_THREADS 4
 #define WORK_QUEUE 256
@@ -65,65 +66,6 @@ void daemon_help(const struct service *service, struct buf *out)
 		conf_help(service->conf, out);
 }
 
-/* ---- what the buffer guarantees ---- */
-
-static bool has_buffer(const struct daemon *d)
-{
-	return (d->service->flags & SERVICE_NO_BUFFER) == 0;
-}
-
-bool daemon_durability_ok(const struct daemon *d)
-{
-	enum durability wanted = DURABILITY_AOF;
-
-	IGNORE(durability_parse(str_of(d->settings.durability), &wanted)); /* checked at start */
-	return d->durability_known && d->durability >= wanted;
-}
-
-const char *daemon_durability(const struct daemon *d)
-{
-	static const char *const names[] = {
-		[DURABILITY_MEMORY] = "memory", [DURABILITY_AOF] = "aof", [DURABILITY_REPLICATED] = "replicated"};
-
-	/* What nobody has verified is not promised. */
-	return names[d->durability_known ? d->durability : DURABILITY_MEMORY];
-}
-
-/* "aof 1763719200000": the worker's verdict and its time. */
-SUSPENDS static void look_at_durability(struct daemon *d)
-{
-	struct arena *arena = arena_new();
-	struct redis_reply reply;
-	struct str rest;
-	bool was = daemon_durability_ok(d);
-	enum err e = redis_call(d->buffer, arena, deadline_in(d->loop, 1000), REDIS_ARGS(STR("GET"), STR("wb:durability")),
-				&reply);
-
-	/* An unreachable buffer has not become weaker: what was seen last stands. */
-	if (e == OK) {
-		rest = reply.type == REDIS_STRING ? reply.s : STR("");
-		d->durability_known = durability_parse(str_split(&rest, ' '), &d->durability);
-		if (was != daemon_durability_ok(d))
-			log_at(was ? LOG_WARN : LOG_INFO, "the buffer's durability",
-			       LOG_S("is", d->durability_known ? daemon_durability(d) : "unknown"),
-			       LOG_S("wanted", d->settings.durability), LOG_END);
-	}
-	arena_free(arena);
-}
-
-SUSPENDS static void watch_fiber(void *arg)
-{
-	struct daemon *d = arg;
-
-	d->watch = fiber_self();
-	do {
-		if (has_buffer(d))
-			look_at_durability(d);
-		listen_mark(d->listen);
-	} while (sleep_ms(d->loop, WATCH_MS, (struct deadline){INT64_MAX}) == OK);
-	d->watch = NULL;
-}
-
 /* ---- opening ---- */
 
 static enum err failed(const char *what, enum err e)
@@ -136,12 +78,6 @@ static enum err failed(const char *what, enum err e)
 static enum err open_stores(struct daemon *d)
 {
 	const struct settings *s = &d->settings;
-	struct redis_conf buffer = {.name = "buffer",
-				    .url = s->buffer_url,
-				    .connections = s->buffer_connections,
-				    .fault = ERR_BUFFER,
-				    .connect_ms = 1000,
-				    .grace_ms = 2000};
 	struct redis_conf cache = {.name = "cache",
 				   .url = s->cache_url,
 				   .connections = s->cache_connections,
@@ -160,15 +96,15 @@ static enum err open_stores(struct daemon *d)
 		e = failed("STORAGE_URL",
 			   storage_open(d->loop, d->work, arena_printf(d->arena, "%s/%s", s->storage_url, d->service->name),
 					&d->storage));
-	if (e == OK && s->buffer_url[0] != '\0')
-		e = failed("the buffer's Redis", redis_open(d->loop, &buffer, &d->buffer));
+	if (e == OK)
+		e = failed("REDIS_BUFFER_URLS", buffers_open(d));
 	if (e == OK && s->cache_url[0] != '\0')
 		e = failed("the cache's Redis", redis_open(d->loop, &cache, &d->cache));
 	if (e == OK && (d->service->flags & SERVICE_NO_PG) == 0)
 		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
 	if (e == OK)
 		e = failed("the document store", documents_open(d));
-	return e != OK ? e : failed("subscriptions", listen_open(d, &buffer, &d->listen));
+	return e != OK ? e : failed("subscriptions", listen_open(d, &d->listen));
 }
 
 static void build_routers(struct daemon *d)
@@ -249,8 +185,8 @@ enum err daemon_open(struct daemon *d)
 	build_routers(d);
 	if (d->service->start != NULL)
 		e = failed("the service", d->service->start(d));
-	if (e == OK && d->buffer != NULL && (has_buffer(d) || d->listen != NULL))
-		e = fiber_spawn(d->loop, "watch", watch_fiber, d);
+	if (e == OK)
+		e = buffers_watch(d);
 	if (e == OK)
 		e = documents_start(d);
 	if (e == OK)
@@ -326,10 +262,10 @@ void daemon_close(struct daemon *d)
 	if (d->loop != NULL) {
 		timer_stop(&d->drain_timer);
 		timer_stop(&d->hard_timer);
-		if (d->watch != NULL)
-			fiber_cancel(d->watch);
+		buffers_cancel(d);
 		documents_cancel(d);
 		sweep_cancel(d);
+		through_cancel(d);
 		if (d->people.server != NULL)
 			http_server_close(d->people.server);
 		if (d->admin.server != NULL)
@@ -344,10 +280,11 @@ void daemon_close(struct daemon *d)
 			return;
 		}
 		d->listen = listen_free(d->listen);
+		through_close(d);
 		documents_close(d);
 		d->pg = pg_close(d->pg);
 		d->cache = redis_close(d->cache);
-		d->buffer = redis_close(d->buffer);
+		buffers_close(d);
 		d->storage = storage_close(d->storage);
 		d->http = http_client_free(d->http);
 		d->work = work_pool_free(d->work);
@@ -383,11 +320,6 @@ const struct settings *daemon_settings(const struct daemon *d)
 struct pg *daemon_pg(const struct daemon *d)
 {
 	return d->pg;
-}
-
-struct redis *daemon_buffer(const struct daemon *d)
-{
-	return d->buffer;
 }
 
 struct redis *daemon_cache(const struct daemon *d)

@@ -40,7 +40,8 @@ struct daemon {
 	struct storage *storage;
 	struct http_client *http;
 	struct pg *pg;
-	struct redis *buffer, *cache;
+	struct buffers *buffers; /* buffers.c; NULL: none */
+	struct redis *cache;
 	struct {
 		struct docstore *store;
 		struct work_pool *work; /* MongoDB's; NULL: the store is embedded */
@@ -56,15 +57,13 @@ struct daemon {
 	struct side people, admin;
 
 	void *authn;             /* authn.c */
+	struct through *through; /* through_group.c */
 	size_t degraded_running; /* writes that go to the database because the buffer is away (degraded.c) */
 
 	enum daemon_state state;
 	bool drained;
 	struct timer drain_timer, hard_timer;
-	struct fiber *watch; /* looks at the buffer's durability */
 	struct listen *listen;
-	bool durability_known; /* the buffer said what follows; false while it holds no verdict of the worker */
-	enum durability durability;
 
 	uint8_t boot[8];     /* request ids: this process … */
 	uint64_t n_requests; /* … and this one */
@@ -84,8 +83,6 @@ void daemon_drain(struct daemon *d);               /* what SIGTERM does */
 void daemon_close(struct daemon *d);
 void daemon_on_reload(struct daemon *d, void (*fn)(struct daemon *d)); /* SIGHUP: keys, levels */
 const struct settings *daemon_settings(const struct daemon *d);
-/* Does the buffer guarantee what is configured, as far as the worker has said? */
-bool daemon_durability_ok(const struct daemon *d);
 /* Tables of settings as text, for --help. */
 void daemon_help(const struct service *service, struct buf *out);
 

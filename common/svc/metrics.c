@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "io/fiber.h"
 #include "io/loop.h"
+#include "svc/buffers.h"
 #include "svc/daemon.h"
 #include "svc/documents.h"
 #include "svc/req.h"
@@ -195,7 +196,7 @@ static void put_process(const struct sampled *s, struct buf *out)
 #undef PUT_METRIC
 }
 
-/* ---- the two Redis instances, labelled ---- */
+/* ---- the Redis instances, labelled ---- */
 
 #define REDIS_METRICS(X)                                                                          \
 	X("schools24_redis_commands_total", "counter", "Commands sent.", s.commands)              \
@@ -204,20 +205,22 @@ static void put_process(const struct sampled *s, struct buf *out)
 	X("schools24_redis_in_flight", "gauge", "Commands without an answer yet.", s.in_flight)   \
 	X("schools24_redis_connected", "gauge", "Connections that are up.", s.connected)
 
+/* A buffer's lines have its name as well, so that the first of them keeps its series when there are more. */
 static void put_redis(const struct daemon *d, struct buf *out)
 {
-	const struct redis *const instances[] = {d->buffer, d->cache};
-	static const char *const names[] = {"buffer", "cache"};
-
-#define PUT_REDIS(name, type, help, value)                                                        \
-	metrics_head(out, name, type, help);                                                      \
-	for (size_t i = 0; i < ARRAY_LEN(instances); i++)                                         \
-		if (instances[i] != NULL) {                                                       \
-			struct redis_stats s = redis_stats(instances[i]);                         \
-                                                                                                  \
-			metrics_put_i64(out, name, (int64_t)(value), "instance", names[i], NULL); \
-		}
-	if (d->buffer != NULL || d->cache != NULL) {
+#define PUT_REDIS(name, type, help, value)                                                                                    \
+	metrics_head(out, name, type, help);                                                                                  \
+	for (size_t i = 0; i < daemon_buffers(d); i++) {                                                                      \
+		struct redis_stats s = redis_stats(daemon_buffer_at(d, i));                                                   \
+                                                                                                                              \
+		metrics_put_i64(out, name, (int64_t)(value), "instance", "buffer", "buffer", daemon_buffer_name(d, i), NULL); \
+	}                                                                                                                     \
+	if (d->cache != NULL) {                                                                                               \
+		struct redis_stats s = redis_stats(d->cache);                                                                 \
+                                                                                                                              \
+		metrics_put_i64(out, name, (int64_t)(value), "instance", "cache", NULL);                                      \
+	}
+	if (daemon_buffers(d) != 0 || d->cache != NULL) {
 		REDIS_METRICS(PUT_REDIS)
 	}
 #undef PUT_REDIS
@@ -245,11 +248,7 @@ void metrics_write(struct daemon *d, struct buf *out)
 	put_redis(d, out);
 	documents_metrics(d, out);
 	sweep_metrics(d, out);
-	if ((d->service->flags & SERVICE_NO_BUFFER) == 0) {
-		metrics_head(out, "schools24_buffer_durability_ok", "gauge",
-			     "1 while the write buffer guarantees what is configured.");
-		metrics_put_i64(out, "schools24_buffer_durability_ok", daemon_durability_ok(d), NULL);
-	}
+	buffers_metrics(d, out);
 	put_requests(d, out);
 	if (d->service->metrics != NULL)
 		d->service->metrics(d, out);

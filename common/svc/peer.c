@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "svc/authn_internal.h"
+#include "svc/buffers.h"
 #include "svc/req.h"
 
 #define PEER_TRY_MS 3000
@@ -48,6 +49,8 @@ enum err peer_call(struct req *req, const char *service, enum http_method method
 	buf_put_uuid(&headers, req->who.school_id);
 	buf_puts(&headers, STR("\r\nX-User-Id: "));
 	buf_put_uuid(&headers, req->who.user_id);
+	buf_puts(&headers, STR("\r\nX-School-Buffer: "));
+	buf_puts(&headers, req_buffer_name(req));
 	buf_puts(&headers, STR("\r\n"));
 	if (body.n != 0)
 		buf_puts(&headers, STR("Content-Type: application/json\r\n"));

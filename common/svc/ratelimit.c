@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "lua_scripts.h"
 #include "svc/authn_internal.h"
+#include "svc/buffers.h"
 #include "svc/rules.h"
 
 #define REDIS_TRY_MS 300
@@ -74,14 +75,14 @@ SUSPENDS static bool in_redis(struct req *req, const struct limit *limit, struct
 {
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, REDIS_TRY_MS));
 	struct buf interval = buf_in(req->arena), burst = buf_in(req->arena);
+	struct redis *redis = req_buffer(req); /* a login has no school yet: the first */
 	struct redis_reply r;
 
-	if (!req->daemon->buffer)
+	if (!redis)
 		return false;
 	buf_put_i64(&interval, limit->window_s * US_PER_S / limit->requests);
 	buf_put_i64(&burst, limit->burst);
-	if (redis_script_call(req->daemon->buffer, &LUA_GCRA, REDIS_ARGS(key, buf_str(&interval), buf_str(&burst)), req->arena, d,
-			      &r) != OK ||
+	if (redis_script_call(redis, &LUA_GCRA, REDIS_ARGS(key, buf_str(&interval), buf_str(&burst)), req->arena, d, &r) != OK ||
 	    r.type != REDIS_ARRAY || r.n != 4)
 		return false;
 	*ret = (struct verdict){r.v[0].i == 1, r.v[1].i, r.v[2].i, r.v[3].i};

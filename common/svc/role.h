@@ -27,6 +27,8 @@ struct caller {
 	struct str email, full_name;                  /* from the token */
 	struct str rights;                            /* staff: "accounts transport" */
 	struct str service;                           /* ROLE_SERVICE: its name */
+	size_t buffer;                                /* of the school: svc/buffers.h … */
+	struct str buffer_name;                       /* … and its name, as the token or the peer says */
 	int64_t token_expires_s;
 };
 

@@ -81,7 +81,10 @@ struct loop *daemon_loop(const struct daemon *d);
 const struct service *daemon_service(const struct daemon *d);
 void *daemon_conf(const struct daemon *d);
 struct pg *daemon_pg(const struct daemon *d);
-struct redis *daemon_buffer(const struct daemon *d); /* the write buffer's Redis; sessions, idempotency */
+struct redis *daemon_buffer(const struct daemon *d); /* the first write buffer: for what belongs to no school; req_buffer has a school's */
+size_t daemon_buffers(const struct daemon *d);
+struct redis *daemon_buffer_at(const struct daemon *d, size_t i);
+const char *daemon_buffer_name(const struct daemon *d, size_t i);
 struct redis *daemon_cache(const struct daemon *d);
 struct storage *daemon_storage(const struct daemon *d);
 struct docstore *daemon_documents(const struct daemon *d); /* NULL without SERVICE_DOCUMENTS */
@@ -90,7 +93,8 @@ struct http_client *daemon_http(const struct daemon *d);
 void *daemon_state(const struct daemon *d);               /* the service's own, set by start() */
 void daemon_set_state(struct daemon *d, void *state);
 enum codec daemon_codec(const struct daemon *d);           /* of the write buffer's records */
-const char *daemon_durability(const struct daemon *d);     /* "memory", "aof", "replicated": what the worker has verified */
+const char *daemon_durability(const struct daemon *d);     /* "memory", "aof", "replicated": what the worker has verified, the weakest of all buffers */
+const char *daemon_durability_at(const struct daemon *d, size_t i); /* of one buffer */
 const char *daemon_env(const struct daemon *d);           /* SCHOOLS24_ENV: development, test, production */
 
 /* A call to a declared peer's internal listener, with the service token and the caller's user passed along. */

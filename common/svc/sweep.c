@@ -31,12 +31,18 @@ static bool sweeps_files(const struct daemon *d)
 
 /* ---- do records wait that may name a file? ---- */
 
+struct asked_buffer {
+	struct daemon *daemon;
+	size_t index;
+};
+
 SUSPENDS static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
 				 struct redis_reply *ret)
 {
-	struct daemon *d = ctx;
+	const struct asked_buffer *b = ctx;
+	struct daemon *d = b->daemon;
 
-	return redis_script_call(d->buffer, script, args, arena, deadline_in(d->loop, CALL_MS), ret);
+	return redis_script_call(daemon_buffer_at(d, b->index), script, args, arena, deadline_in(d->loop, CALL_MS), ret);
 }
 
 static bool has_waited(const struct buffer_status *status, int64_t before_ms)
@@ -48,15 +54,14 @@ static bool has_waited(const struct buffer_status *status, int64_t before_ms)
 }
 
 /* ERR_CONFLICT: records wait. */
-SUSPENDS static enum err nothing_waits(struct daemon *d, struct arena *arena)
+SUSPENDS static enum err nothing_waits_in(struct asked_buffer *b, struct arena *arena)
 {
-	const struct buffer_io io = {.ctx = d, .eval = io_eval};
+	const struct buffer_io io = {.ctx = b, .eval = io_eval};
+	struct daemon *d = b->daemon;
 	int64_t before_ms = loop_real_us(d->loop) / US_PER_MS - INT64_C(1000) * DAY_S / 2;
 	struct buffer_status status;
 	enum err e = OK;
 
-	if ((d->service->flags & SERVICE_NO_BUFFER) != 0)
-		return OK;
 	for (const struct entity *const *entity = d->service->entities; entity != NULL && *entity != NULL && e == OK; entity++) {
 		if ((*entity)->write != BUFFERED)
 			continue;
@@ -64,6 +69,16 @@ SUSPENDS static enum err nothing_waits(struct daemon *d, struct arena *arena)
 		if (e == OK && has_waited(&status, before_ms))
 			e = ERR_CONFLICT;
 	}
+	return e;
+}
+
+/* In any buffer: while one is away, nobody knows what waits there. */
+SUSPENDS static enum err nothing_waits(struct daemon *d, struct arena *arena)
+{
+	enum err e = OK;
+
+	for (size_t i = 0; (d->service->flags & SERVICE_NO_BUFFER) == 0 && i < daemon_buffers(d) && e == OK; i++)
+		e = nothing_waits_in(&(struct asked_buffer){.daemon = d, .index = i}, arena);
 	return e;
 }
 
@@ -159,9 +174,9 @@ SUSPENDS static enum err claim(struct daemon *d, struct arena *arena, struct str
 	enum err e;
 
 	*ret_mine = true;
-	if (d->buffer == NULL)
+	if (daemon_buffer(d) == NULL)
 		return OK; /* to sweep twice is only work */
-	e = redis_call(d->buffer, arena, deadline_in(d->loop, CALL_MS),
+	e = redis_call(daemon_buffer(d), arena, deadline_in(d->loop, CALL_MS),
 		       REDIS_ARGS(STR("SET"), key, STR("1"), STR("NX"), STR("EX"),
 				  str_of(arena_printf(arena, "%lld", (long long)(life_s < 1 ? 1 : life_s)))),
 		       &reply);
@@ -180,8 +195,8 @@ SUSPENDS static void sweep_turn(struct daemon *d)
 
 	if (e == OK && mine) {
 		e = sweep_all(d, arena);
-		if (e != OK && d->buffer != NULL)
-			redis_post(d->buffer, REDIS_ARGS(STR("DEL"), key)); /* the next turn tries again, whoever has it */
+		if (e != OK && daemon_buffer(d) != NULL)
+			redis_post(daemon_buffer(d), REDIS_ARGS(STR("DEL"), key)); /* the next turn tries again, whoever has it */
 	}
 	if (e != OK && e != ERR_CANCELLED)
 		log_warn("the sweep ended early", LOG_E(e));

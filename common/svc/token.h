@@ -15,6 +15,7 @@
 #define TOKEN_ISSUER "schools24"
 #define TOKEN_AUDIENCE "schools24"
 
+/* buffer: the school's write buffer by name; without it, the one called main. */
 /* clang-format off */
 #define TOKEN_FIELDS(F, T)                                                                         \
 	F(T, TEXT, sub,       .flags = REQUIRED)                                                   \
@@ -28,7 +29,8 @@
 	F(T, TEXT, aud,       .flags = REQUIRED)                                                   \
 	F(T, INT,  iat,       .flags = REQUIRED)                                                   \
 	F(T, INT,  exp,       .flags = REQUIRED)                                                   \
-	F(T, UUID, jti)
+	F(T, UUID, jti)                                                                            \
+	F(T, TEXT, buffer)
 SCHEMA_STRUCT(token, TOKEN_FIELDS);
 
 #define SERVICE_TOKEN_FIELDS(F, T)                                                                 \

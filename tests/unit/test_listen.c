@@ -68,7 +68,7 @@ static void command_fiber(void *arg)
 {
 	struct command *c = arg;
 
-	c->e = redis_call(c->daemon->buffer, c->arena, deadline_in(c->daemon->loop, 3000), c->args, &c->reply);
+	c->e = redis_call(daemon_buffer(c->daemon), c->arena, deadline_in(c->daemon->loop, 3000), c->args, &c->reply);
 	c->done = true;
 }
 
@@ -121,7 +121,7 @@ static void mark_fiber(void *arg)
 {
 	struct command *c = arg;
 
-	listen_mark(c->daemon->listen);
+	listen_mark(c->daemon->listen, 0);
 	c->done = true;
 }
 
@@ -204,7 +204,7 @@ static void it_is_ready_while_the_durability_is_as_configured(void **state)
 	a = until_ready_says(k, "\"status\":\"ready\"");
 	assert_int_equal(a.status, 200);
 	assert_holds(a.body, "\"durability\":\"replicated\"");
-	assert_holds(kit_admin_get(k, "/metrics").body, "schools24_buffer_durability_ok 1\n");
+	assert_holds(kit_admin_get(k, "/metrics").body, "schools24_buffer_durability_ok{buffer=\"main\"} 1\n");
 }
 
 /* The buffer is all that this service needs, so without it there is nothing it can do. */
