@@ -43,8 +43,8 @@ struct buffer_put *buffer_put_new(struct arena *arena, struct uuid school, const
 void buffer_put_idem(struct buffer_put *p, struct str key, int64_t ttl_s, struct str result);
 #define BUFFER_ANY INT64_C(-1) /* expectation: whatever is there */
 struct put_options {
-	int64_t expect; /* version; 0: no live record; BUFFER_ANY */
-	int64_t floor;  /* version of the row that was read from the database, 0: none */
+	int64_t expect; /* version; 0: nothing behind floor; BUFFER_ANY */
+	int64_t floor;  /* version of the row that was read, a deleted one's too; 0: none */
 	enum codec codec;
 	bool urgent, creation, blind;
 	const void *old; /* the row that was read, NULL: none; the lists that it stood in show the new one's absence at once */

@@ -336,7 +336,27 @@ static void a_tombstone_is_the_whole_last_row(void **state)
 	assert_str(back->title, STR("gone"));
 	assert_true(in_scope(hw, "class_id", CLASS_A));
 	hw->row.deleted_at = 0;
-	assert_int_equal(put(hw, (struct put_options){.expect = 0}).outcome, PUT_OK);
+	assert_int_equal(put(hw, (struct put_options){.expect = 0, .floor = rec.version}).outcome, PUT_OK);
+}
+
+static void a_creation_that_arrives_behind_the_deletion_revives_nothing(void **state)
+{
+	struct homework *hw = row_of(1, CLASS_A, "late");
+	struct put_options creation = {.creation = true};
+	int64_t version = put_new(hw);
+
+	(void)state;
+	hw->row.deleted_at = 1700000000000001;
+	version = put(hw, (struct put_options){.expect = version}).version;
+	hw->row.deleted_at = 0;
+	assert_int_equal(put(hw, creation).outcome, PUT_CONFLICT);
+	assert_int_equal(claim(0).n, 1);
+	assert_ack(hw->row.id, version, 1, 0);
+	assert_int_equal(put(hw, creation).outcome, PUT_CONFLICT); /* the marker knows it as well */
+	creation.floor = version - 1;
+	assert_int_equal(put(hw, creation).outcome, PUT_CONFLICT);
+	creation.floor = version;
+	assert_int_equal(put(hw, creation).outcome, PUT_OK); /* who has seen that it is deleted may create it again */
 }
 
 static void a_row_that_moves_stands_in_both_lists_until_it_is_synced(void **state)
@@ -662,6 +682,7 @@ int main(void)
 		T(another_schools_id_is_refused),
 		T(a_key_replays_its_result_behind_the_version),
 		T(a_tombstone_is_the_whole_last_row),
+		T(a_creation_that_arrives_behind_the_deletion_revives_nothing),
 		T(a_row_that_moves_stands_in_both_lists_until_it_is_synced),
 		T(the_floor_keeps_versions_above_the_table),
 		T(events_stand_in_the_stream_with_the_version),

@@ -25,6 +25,7 @@ enum outcome { OPEN, ACKED, UNKNOWN, NOT_DONE };
 struct write { /* one record of one call; its index is the value that the row carries */
 	size_t doc;
 	int64_t base;    /* version it expects; 0: no live row */
+	int64_t floor;   /* version that it has seen, alive or not */
 	int64_t version; /* at which the buffer executed it; 0: not */
 	int64_t sum;
 	unsigned list, old_list; /* old_list: of the row that it changes, as a set */
@@ -98,7 +99,7 @@ struct actor {
 
 struct counts {
 	uint64_t documents, steps, calls, acked, unknown, conflicts, refused, same, replays;
-	uint64_t crashes, stalls, lost_replies, late, too_late, outages, clock_steps, reaped, applied, repeated, superseded, dead, revived, replayed;
+	uint64_t crashes, stalls, lost_replies, late, outages, clock_steps, reaped, applied, repeated, superseded, dead, revived, replayed;
 	uint64_t lost, duplicated, regressed, invented, broken;
 };
 

@@ -38,9 +38,9 @@ static void executed_one(struct world *w, int actor, size_t index, int64_t versi
 	if (before && wr->base != 0 && wr->base != before->version)
 		wrong(w, &w->counts->lost, wr->doc, "I1: a write on base %lld overwrites version %lld, which it has not seen",
 		      (long long)wr->base, (long long)before->version);
-	if (before && wr->base == 0 && !before->deleted)
-		wrong(w, &w->counts->lost, wr->doc, "I1: a creation overwrites the living version %lld",
-		      (long long)before->version);
+	if (before && wr->base == 0 && before->version > wr->floor)
+		wrong(w, &w->counts->lost, wr->doc, "I1: a creation behind %lld overwrites version %lld, which it has not seen",
+		      (long long)wr->floor, (long long)before->version);
 	wr->version = version;
 	d->last = index;
 	d->sum = wr->sum;
@@ -64,9 +64,9 @@ void conflicted(struct world *w, size_t index)
 	const struct doc *d = &w->docs[wr->doc];
 	const struct write *last = &w->writes[d->last];
 
-	if (wr->base != 0 ? last->version == wr->base : d->last == 0 || last->deleted)
+	if (wr->base != 0 ? last->version == wr->base : d->last == 0 || last->version <= wr->floor)
 		wrong(w, &w->counts->broken, wr->doc, "a write on base %lld meets a conflict, and nobody has written since",
-		      (long long)wr->base);
+		      (long long)wr->floor);
 }
 
 /* ---- I9 ---- */

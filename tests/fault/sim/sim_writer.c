@@ -110,7 +110,7 @@ static void add_write(struct actor *a, struct buffer_put *put, size_t doc, const
 	o.old = row_before(a, d, base);
 	o.urgent = chance(w) % 8 == 0;
 	o.codec = chance(w) % 4 == 0 ? CODEC_SNAPPY : CODEC_RAW;
-	*wr = (struct write){.doc = doc, .base = o.expect, .sum = base->live ? base->sum + 1 : 1, .list = base->list};
+	*wr = (struct write){.doc = doc, .base = o.expect, .floor = o.floor, .sum = base->live ? base->sum + 1 : 1, .list = base->list};
 	wr->old_list = base->live ? 1u << base->list : 0;
 	if (!plain && !d->counter && d->kind != ENTRY) {
 		wr->deleted = base->live && chance(w) % 6 == 0;
@@ -254,6 +254,8 @@ static void one_call(struct actor *a)
 		e = add_doc(a, put, chance(w) % DOCS);
 	if (e == OK && chance(w) % 4 == 0) /* the audit record of the call: an id of its own, so that a repetition doubles none */
 		add_write(a, put, doc_add(w, ENTRY), &(struct base){0}, true);
+	if (one_in(w, 16)) /* a slow request: meanwhile others create and delete what it has not seen */
+		actor_sleep(a, (int64_t)(chance(w) % 10000));
 	if (chance(w) % 8 == 0)
 		buffer_put_event(put, "sim", STR("{}"));
 	if (chance(w) % 4 == 0)
