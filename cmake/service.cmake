@@ -1,4 +1,4 @@
-# service(name): a daemon from the folder's sources and its sql/; the one line in a service's CMakeLists.txt.
+# service(name [TEST]): a daemon from the folder's sources and its sql/; the one line in a service's CMakeLists.txt. TEST: it is not installed.
 # The sources but main.c are a library too, so that unit tests and the worker can link them. The statements of its entities are made from
 # their descriptors: entities.c is compiled into a small program that prints them, and entity_sql.py writes build/<preset>/sql/<name>/*.sql.
 function(service name)
@@ -23,5 +23,7 @@ function(service name)
   add_executable(schools24-${name} ${CMAKE_CURRENT_SOURCE_DIR}/main.c)
   target_link_libraries(schools24-${name} PRIVATE s24_${name})
   set_target_properties(schools24-${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
-  install(TARGETS schools24-${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  if(NOT "TEST" IN_LIST ARGN)
+    install(TARGETS schools24-${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
 endfunction()

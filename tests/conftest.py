@@ -13,6 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from harness import BUILD, TestStack, scratch_folder  # noqa: E402
 from s24.seed import seed  # noqa: E402
+from s24.services import TEST_FOLDERS  # noqa: E402
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -27,8 +28,8 @@ def pytest_runtest_makereport(item: pytest.Item):
 
 @pytest.fixture(scope="session")
 def stores() -> Iterator[TestStack]:
-    """Two Redis and PostgreSQL with every migration, without daemons."""
-    stack = TestStack(names=[])
+    """Two Redis and PostgreSQL with every migration, those of the tests' own daemons too, without daemons."""
+    stack = TestStack(names=[], extra=tuple(name for name in TEST_FOLDERS if (BUILD / "sql" / name).is_dir()))
     try:
         stack.start_stores()
         stack.migrate()

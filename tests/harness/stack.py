@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 
+from s24 import services
 from s24.base import ROOT, Account, free_ports, raise_file_limit, tail
 from s24.servers import Postgres, Redis, Service
 from s24.services import operator
@@ -37,9 +38,11 @@ class TestStack(Stack):
 
     __test__ = False  # for pytest: no test class
 
-    def __init__(self, *, environment: str = "test", fast: bool = True, settings: dict[str, str] | None = None, **more: object) -> None:
+    def __init__(self, *, environment: str = "test", fast: bool = True, extra: tuple[str, ...] = (), settings: dict[str, str] | None = None,
+                 **more: object) -> None:
+        """`extra`: daemons of the tests, such as play (tests/fault/play)."""
         raise_file_limit()
-        super().__init__(scratch_folder(), BUILD / "bin", test_ports(), environment=environment, fast=fast,
+        super().__init__(scratch_folder(), BUILD / "bin", test_ports((*services.NAMES, *extra)), extra=extra, environment=environment, fast=fast,
                          settings={**SANITIZERS, **(settings or {})}, daemon_account=own_account(),
                          **more)  # type: ignore[arg-type]
         self.expected_deaths: set[str] = set()  # daemons that a test has killed on purpose

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from s24.base import ROOT
+from s24.services import TEST_FOLDERS
 from s24.stack import MIGRATIONS
 
 from harness import BUILD, TestStack
@@ -32,7 +33,7 @@ def test_list_sources_in_the_migrations_follow_from_the_descriptors() -> None:
     if not wanted:
         pytest.skip(f"nothing is built in {BUILD}")
     written: dict[str, str] = {}
-    for path in sorted(MIGRATIONS.glob("*.sql")):
+    for path in [*sorted(MIGRATIONS.glob("*.sql")), *(folder / "migration.sql" for folder in TEST_FOLDERS.values())]:
         written |= functions(path.read_text(encoding="utf-8"))  # a later migration replaces an earlier one's
     for name, text in wanted.items():
         assert name in written, f"no migration has {name}: copy it from {BUILD}/sql"
@@ -61,6 +62,7 @@ def test_every_statement_prepares(stores: TestStack) -> None:
     made = [str(path) for path in sorted((BUILD / "sql").glob("*/*.sql")) if path.name != "live.sql"]
     if not made:
         pytest.skip(f"nothing is built in {BUILD}")
+    made += [str(path) for name in stores.added for path in TEST_FOLDERS[name].glob("sql/*.sql")]
     url = stores.postgres.url(stores.postgres.SUPERUSER, stores.password("pg_superuser"))
     result = subprocess.run(["/usr/bin/python3", str(pathlib.Path(ROOT, "tests/integration/check_sql.py")), url, *made], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -13,7 +13,7 @@ import hashlib
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psycopg2
 from psycopg2 import sql
@@ -39,9 +39,10 @@ def files(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
     return sorted(found.items())
 
 
-def migrate(url: str, folder: pathlib.Path, passwords: Mapping[str, str] | None = None) -> list[str]:
-    """Brings the database up to date; returns the names of what was applied. `passwords`: role name to password."""
-    wanted = files(folder)
+def migrate(url: str, folder: pathlib.Path, passwords: Mapping[str, str] | None = None, more: Sequence[pathlib.Path] = ()) -> list[str]:
+    """Brings the database up to date; returns the names of what was applied. `passwords`: role name to password; `more`: files of the tests,
+    applied behind the folder's, under numbers that no migration has."""
+    wanted = files(folder) + [(10000 + at, path) for at, path in enumerate(more)]
     applied: list[str] = []
     connection = psycopg2.connect(url, application_name="schools24-migrate", connect_timeout=10)
     try:

@@ -51,11 +51,13 @@ class Stack:
     """Two Redis, PostgreSQL, the daemons that exist, worker and gateway."""
 
     def __init__(self, folder: pathlib.Path, binaries: pathlib.Path, ports: Mapping[str, int], *, environment: str = "development",
-                 names: Iterable[str] | None = None, fast: bool = False, durability: str = "aof", mongo: bool = False,
+                 names: Iterable[str] | None = None, extra: Iterable[str] = (), fast: bool = False, durability: str = "aof", mongo: bool = False,
                  settings: Mapping[str, str] | None = None, account: Account | None = None, daemon_account: Account | None = None) -> None:
         self.folder, self.binaries, self.ports = folder, binaries, dict(ports)
         self.environment, self.durability, self.use_mongo = environment, durability, mongo
-        self.names = list(services.existing() if names is None else names)
+        # A test's own daemons, and the worker that has their entities (services.TEST_FOLDERS).
+        self.added = tuple(extra)
+        self.names = [*(services.existing() if names is None else names), *self.added]
         # Behind our own gateway, which is stopped first, a drain has no load balancer to wait for.
         self.extra = {"S24_DRAIN_WAIT_MS": "0"} | {name: value for name, value in os.environ.items() if name.startswith(TUNABLE)} | dict(settings or {})
         # PostgreSQL refuses root, so servers run as somebody else; a test's daemons run as the tester, who can reach the build.
@@ -73,11 +75,11 @@ class Stack:
             "maxmemory": os.environ.get("S24_CACHE_MAXMEMORY", "256mb"), "maxmemory-policy": "allkeys-lfu", "save": '""', "appendonly": "no"})
         self.mongo = Mongo(MONGO_SCRIPT, folder / "mongo", ports["mongo"])
         self.services = {name: self.service(name) for name in self.names}
-        self.worker = self.service("worker")
+        self.worker = self.service("worker", "schools24-fault-worker" if self.added else "")
         self.gateway = Gateway(folder / "gateway", logs, self.account, ports["gateway"])
 
-    def service(self, name: str) -> Service:
-        return Service(name, self.binaries / f"schools24-{name}", self.conf, self.logs, self.daemon_account, self.ports[name], self.ports[f"{name}_admin"])
+    def service(self, name: str, binary: str = "") -> Service:
+        return Service(name, self.binaries / (binary or f"schools24-{name}"), self.conf, self.logs, self.daemon_account, self.ports[name], self.ports[f"{name}_admin"])
 
     @property
     def has_worker(self) -> bool:
@@ -152,8 +154,9 @@ class Stack:
         self.cache.configure(services.cache_acl(passwords, list(entities)), passwords["operator"])
 
     def migrate(self) -> list[str]:
-        roles = {f"schools24_{name}": self.password(f"schools24_{name}") for name in (*services.NAMES, "worker")}
-        return migrate(self.postgres.url(Postgres.OWNER, self.password(Postgres.OWNER)), MIGRATIONS, roles)
+        roles = {f"schools24_{name}": self.password(f"schools24_{name}") for name in (*services.NAMES, *self.added, "worker")}
+        return migrate(self.postgres.url(Postgres.OWNER, self.password(Postgres.OWNER)), MIGRATIONS, roles,
+                       [services.TEST_FOLDERS[name] / "migration.sql" for name in self.added])
 
     # ---- daemons -------------------------------------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class Stack:
         if self.durability != "aof":
             settings["WRITE_BUFFER_DURABILITY"] = self.durability
         for peer in self.daemons:
-            if peer.name != name:
+            if peer.name not in (name, *self.added):
                 settings[f"{peer.name.upper()}_INTERNAL_URL"] = peer.admin_url
         if name == "auth":
             settings["AUTH_PRIVATE_KEY"] = str(self.secrets / "auth_private.pem")
@@ -220,7 +223,8 @@ class Stack:
         if auth is None or not auth.binary.exists():
             return
         for service in self.daemons:
-            result = subprocess.run([str(auth.binary), "--config", str(auth.config), "--service-token", service.name], capture_output=True, text=True,
+            name = services.TEST_PEER if service.name in self.added else service.name
+            result = subprocess.run([str(auth.binary), "--config", str(auth.config), "--service-token", name], capture_output=True, text=True,
                                     check=False, timeout=30, env={"PATH": "/usr/bin:/bin", **auth.environment})
             if result.returncode != 0:
                 raise StackError(f"schools24-auth --service-token {service.name} failed: {result.stderr.strip()}")
