@@ -21,11 +21,13 @@
 
 enum { IN_A_CALL = 200, DIFFERENT = 5000 };
 
+static struct pg_sync *pg;
+
 static void must(enum err e, const char *what)
 {
 	if (e == OK)
 		return;
-	fprintf(stderr, "bench_rows: %s: %s\n", what, err_name(e));
+	fprintf(stderr, "bench_rows: %s: %s %s\n", what, err_name(e), pg ? pg_sync_fail(pg)->sqlstate : "");
 	exit(1);
 }
 
@@ -75,7 +77,7 @@ static double fill(const char *url, int64_t n)
 	return (double)(clock_mono_us() - began) / 1e6;
 }
 
-static double copy(struct pg_sync *pg, const void *const *rows, int64_t n)
+static double copy(const void *const *rows, int64_t n)
 {
 	int64_t began = clock_mono_us();
 
@@ -85,7 +87,7 @@ static double copy(struct pg_sync *pg, const void *const *rows, int64_t n)
 	return (double)(clock_mono_us() - began) / 1e6;
 }
 
-static double commits(struct pg_sync *pg, const void *const *rows, int64_t n)
+static double commits(const void *const *rows, int64_t n)
 {
 	int64_t began = clock_mono_us();
 
@@ -105,7 +107,6 @@ static double into_table(const char *way, const char *url, int64_t n)
 {
 	struct arena *arena = arena_new();
 	const void **rows = arena_array(arena, (size_t)n, sizeof(*rows));
-	struct pg_sync *pg;
 	double seconds;
 
 	must(pg_sync_open(url, 60000, 5000, &pg), "postgres");
@@ -113,7 +114,7 @@ static double into_table(const char *way, const char *url, int64_t n)
 		rows[i] = row_at(i, arena);
 	must(pg_sync_begin(pg), "postgres"); /* connected */
 	must(pg_sync_commit(pg), "postgres");
-	seconds = strcmp(way, "copy") == 0 ? copy(pg, rows, n) : commits(pg, rows, n);
+	seconds = strcmp(way, "copy") == 0 ? copy(rows, n) : commits(rows, n);
 	pg_sync_close(pg);
 	arena_free(arena);
 	return seconds;
