@@ -8,6 +8,10 @@ import pathlib
 import sys
 
 
+AUDIT = ("id", "school_id", "actor", "role", "action", "entity_type", "entity_id", "old_values", "new_values", "ip", "user_agent", "reason",
+         "request_id", "created_at", "updated_at")
+
+
 def columns(entity: dict) -> list[str]:
     fields = [f["column"] for f in entity["fields"]]
     return ["id", "school_id", *fields, "version", "created_at", "updated_at", "deleted_at"]
@@ -40,7 +44,7 @@ def statements(entity: dict) -> dict[str, str]:
                   f"VALUES ({values})\n{on_conflict if append else taken_over}\n{returning}",
     }
     if entity["write"] == "through":
-        return made
+        return made | {"through": through(table, cols, clock)}
     made |= {
         "copy_table": f"-- utility\nCREATE TEMP TABLE IF NOT EXISTS wb_{name} ON COMMIT DELETE ROWS AS SELECT {listed} FROM {table} WITH NO DATA",
         "copy": f"-- utility\nCOPY wb_{name} ({listed}) FROM STDIN (FORMAT binary)",
@@ -50,6 +54,57 @@ def statements(entity: dict) -> dict[str, str]:
                     f"SELECT id, school_id, version, deleted_at FROM {table} WHERE id = ANY($1)",
     }
     return made
+
+
+def through(table: str, cols: list[str], clock: str) -> str:
+    """Rows of one school with their audit records, events and kept answers, each row as far as the table is as its writer expects. JSON: a
+    recordset knows the table's own types. Locks are taken in the order of ids, so that two groups do not wait for each other."""
+    listed = ", ".join(cols)
+    audit = ", ".join(f"a.{c}" for c in AUDIT)
+    changed = ",\n\t\t".join(f"{c} = g.{c}" for c in cols if c not in ("id", "school_id", "created_at", "version"))
+    values = ", ".join(clock if c == "version" else f"g.{c}" for c in cols)
+    return f"""-- $1 rows, $2 for each id the expected version (0: none), key, fingerprint, status, answer, $3 audit records, $4 events (JSON) → done rows
+WITH given AS MATERIALIZED (
+	SELECT {listed} FROM json_populate_recordset(NULL::{table}, $1::json)
+), wanted AS MATERIALIZED (
+	SELECT * FROM json_to_recordset($2::json) AS w (id uuid, expect bigint, key text, fingerprint text, status integer, answer text)
+), held AS MATERIALIZED (
+	SELECT t.id, w.expect FROM {table} AS t JOIN wanted AS w ON w.id = t.id AND w.expect = t.version AND w.expect > 0
+	ORDER BY t.id FOR NO KEY UPDATE OF t
+), changed AS (
+	UPDATE {table} AS t SET
+		{changed},
+		version = greatest({clock}, t.version + 1)
+	FROM held AS h JOIN given AS g ON g.id = h.id
+	WHERE t.id = h.id AND t.version = h.expect
+	RETURNING t.id, t.version
+), made AS (
+	INSERT INTO {table} AS t ({listed})
+	SELECT {values} FROM given AS g JOIN wanted AS w ON w.id = g.id AND w.expect = 0 ORDER BY g.id
+	ON CONFLICT (id) DO NOTHING
+	RETURNING t.id, t.version
+), done AS MATERIALIZED (
+	SELECT id, version FROM changed UNION ALL SELECT id, version FROM made
+), kept AS (
+	INSERT INTO idempotency AS t (school_id, key, fingerprint, status, answer)
+	SELECT g.school_id, w.key, w.fingerprint, w.status, w.answer
+	FROM done AS d JOIN given AS g ON g.id = d.id JOIN wanted AS w ON w.id = d.id AND w.key IS NOT NULL ORDER BY w.key
+	ON CONFLICT (school_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, status = EXCLUDED.status, answer = EXCLUDED.answer,
+		version = EXCLUDED.version, created_at = EXCLUDED.created_at
+	WHERE t.created_at <= now() - interval '1 day'
+	RETURNING t.key
+), audited AS (
+	INSERT INTO audit_logs ({", ".join(AUDIT)})
+	SELECT {audit} FROM json_populate_recordset(NULL::audit_logs, $3::json) AS a JOIN done AS d ON d.id = a.entity_id
+), told AS (
+	INSERT INTO outbox (id, school_id, domain, channel, envelope)
+	SELECT e.id, g.school_id, e.domain, e.channel, e.envelope
+	FROM json_to_recordset($4::json) AS e (row_id uuid, id uuid, domain text, channel text, envelope jsonb)
+	JOIN done AS d ON d.id = e.row_id JOIN given AS g ON g.id = d.id
+)
+SELECT d.id, d.version, pg_current_xact_id()::text::bigint AS transaction,
+	w.key IS NULL OR EXISTS (SELECT FROM kept AS k WHERE k.key = w.key) AS keyed
+FROM done AS d JOIN wanted AS w ON w.id = d.id"""
 
 
 def live(entity: dict) -> str:

@@ -21,11 +21,16 @@ struct bases {
 	size_t n, cap;
 	unsigned new_rows;  /* ids from one Idempotency-Key are counted */
 	bool lost_race;     /* the last commit met another writer */
+	struct pg_fail refusal; /* the rule of a table that has refused the last change */
 };
 
 struct base *base_find(struct req *req, const struct entity *e, struct uuid id); /* NULL: not read yet */
 struct base *base_add(struct req *req, const struct base *base);
 void bases_forget(struct req *req); /* before a fresh try: all but the one of the object that the rule has loaded */
+
+/* overlay.c: a row as the JSON that json(b)_populate_recordset reads, by column; `columns` is the entity's schema made so. */
+struct schema entity_columns(struct arena *arena, const struct schema *s);
+void entity_columns_json(const struct schema *columns, const struct row *row, struct buf *out);
 
 const struct entity_sql *entity_statements(struct req *req, const struct entity *e);
 /* The buffer's calls on fibers, one try each at most try_ms long. */

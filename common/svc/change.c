@@ -17,6 +17,7 @@
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
+#include "svc/through.h"
 
 static void add_item(struct change *c, const struct entity *e, void *row)
 {
@@ -116,6 +117,20 @@ static enum err check_whole(struct change *c, const struct change_item *item)
 	return OK;
 }
 
+/* One change is one acknowledgement: its rows are committed in PostgreSQL, or buffered, not some of each. */
+static enum err check_one_mode(struct change *c, bool *ret_through)
+{
+	size_t n_through = 0;
+
+	for (size_t i = 0; i < c->n_items; i++)
+		n_through += c->items[i].entity->write == THROUGH;
+	if (n_through != 0 && n_through != c->n_items)
+		return req_fail(c->req, ERR_BUG, "one change mixes rows that are written through with buffered ones (%s)",
+				c->items[0].entity->name);
+	*ret_through = n_through != 0;
+	return OK;
+}
+
 /* Finds each item's base. A row with a natural id that nobody has read is read now: it may be there already. */
 SUSPENDS static enum err find_bases(struct change *c)
 {
@@ -189,9 +204,15 @@ static void add_audit_and_events(struct change *c)
 		const struct event_row *event;
 		size_t from = 0;
 
-		if (audit && item->entity->write != APPEND) {
+		if (item->entity->write == THROUGH || (audit && item->entity->write != APPEND)) {
+			struct audit_row *record;
+
 			audit_values(c->req, item->entity->schema, old_row(item), row, &old_json, &new_json);
-			add_item(c, audit, audit_new(c->req, action_of(item), item->entity->name, row->id, old_json, new_json));
+			record = audit_new(c->req, action_of(item), item->entity->name, row->id, old_json, new_json);
+			if (item->entity->write == THROUGH)
+				c->items[i].audit = record;
+			else
+				add_item(c, audit, record);
 		}
 		while ((event = envelope_next(service, item->entity, old_row(item), row, &from)) != NULL)
 			change_event(c, event->type, row->id, envelope_data(c->req, event, row));
@@ -275,8 +296,7 @@ static void written(struct change *c, int64_t version)
 	for (const struct change_event *e = c->events; e; e = e->next)
 		redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
 	if (c->urgent)
-		redis_post(req_buffer(req),
-			   REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
+		redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
 }
 
 /* Prefer: wait=N (RFC 7240): seconds, at most ten; 0: does not ask. */
@@ -346,8 +366,12 @@ enum err change_commit(struct change *c)
 	int64_t wait_s = prefer_wait_s(req);
 	struct buffer_io io = request_buffer_io(req);
 	struct put_result result;
+	bool through = false;
 	enum err e;
 
+	e = check_one_mode(c, &through);
+	if (e != OK)
+		return e;
 	e = find_bases(c);
 	if (e != OK)
 		return e;
@@ -360,6 +384,8 @@ enum err change_commit(struct change *c)
 	add_audit_and_events(c);
 	if (c->too_many)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
+	if (through)
+		return through_commit(c);
 	c->urgent = wait_s > 0;
 	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
 	if (e == OK)

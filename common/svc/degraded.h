@@ -12,6 +12,7 @@ struct change_item {
 	const struct entity *entity;
 	void *row;
 	struct base *base; /* NULL: nobody has read it, and nobody needs to */
+	struct audit_row *audit; /* of a row that is written through; a buffered one's is an item of its own */
 };
 
 struct change_event {

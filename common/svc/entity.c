@@ -272,7 +272,7 @@ enum err entity_get_many(struct req *req, const struct entity *e, const struct u
 	args[0] = STR("MGET");
 	for (size_t i = 0; i < n; i++)
 		args[i + 1] = buffer_key(req->arena, e, ids[i]);
-	err = n == 0 ? OK : io.call(io.ctx, (struct redis_args){args, n + 1}, req->arena, &reply);
+	err = n == 0 || e->write == THROUGH ? OK : io.call(io.ctx, (struct redis_args){args, n + 1}, req->arena, &reply);
 	if (buffer_is_away(err))
 		req->database_only = true;
 	else if (err != OK)

@@ -11,6 +11,10 @@
  *	return entity_put(req, &submission_entity, sub);           -- one record, its audit record and its event, in one PUT
  *
  * Several records at once: change_new, change_put…, change_commit. Everything of a change is acknowledged together or not at all.
+ * An entity with .write = THROUGH is used the same way: its row, audit record, events and kept answer are committed in one PostgreSQL transaction
+ * before the answer (`sync` says done, durability database); single rows of concurrent requests share transactions. What a rule of the table
+ * refuses is the request's own error (change_refusal). A POST that writes through is a route with ROUTE_THROUGH.
+ *
  * A conflict with another writer is ERR_CONFLICT to change_commit's caller; wrap the read-edit-put in entity_retry when the request
  * itself carries no If-Match (the kit does so for the generic handlers).
  *
@@ -57,6 +61,7 @@ struct entity_sql {
 	const struct pg_stmt *get;    /* $1 id → the whole row, deleted too */
 	const struct pg_stmt *get_many; /* $1 ids → the rows that there are, deleted too */
 	const struct pg_stmt *upsert; /* pg_row_params; guarded; version := greatest(clock, row's + 1) when $version is 0; returns id, version */
+	const struct pg_stmt *through; /* rows that are written through, with audit records, events and kept answers (through.c); NULL for others */
 	const struct pg_stmt *copy_table, *copy, *flush, *versions; /* the worker's: temp table, COPY, upsert from it, id/version/school of ids */
 };
 
@@ -99,8 +104,13 @@ void change_delete(struct change *c, const struct entity *e, void *row);
 void change_event(struct change *c, const char *type, struct uuid subject, struct str data);
 /* Validated all, written all or none. If the answer is not set yet and the route has an out schema, the first row becomes the answer; the answer's
  * `sync` comes from here; Prefer: wait is honoured; an Idempotency-Key stores the answer in the same PUT.
+ * All rows of one change are THROUGH, parents before children, or none is (ERR_BUG).
  * ERR_CONFLICT (lost race), ERR_PRECONDITION (If-Match), ERR_BUFFER, ERR_UNCERTAIN. Buffer away: full_state routes go to the database. */
 SUSPENDS MUST_CHECK enum err change_commit(struct change *c);
+/* Of rows written through, which rule of the table has refused the request's last change: constraint and SQLSTATE, empty strings for none. The
+ * request has failed with ERR_CONFLICT already_exists (unique) or reference_missing (foreign key), ERR_CONFLICT (exclusion, RAISE) or ERR_INVALID; the
+ * handler may say it better: if (e == ERR_CONFLICT && strcmp(change_refusal(req)->constraint, "seat_once") == 0) return req_fail_code(…); */
+const struct pg_fail *change_refusal(const struct req *req) NEVER_NULL;
 
 /* ---- lists (write-path.md 5) ------------------------------------------------------------------------------------------------ */
 

@@ -141,7 +141,7 @@ enum err idem_replay(struct req *req, struct str stored)
 SCHEMA_STRUCT(idem_stored, STORED_FIELDS);
 SCHEMA_TABLE(idem_stored, STORED_FIELDS);
 
-SUSPENDS static enum err replay_from_table(struct req *req)
+enum err idem_replay_table(struct req *req)
 {
 	struct idem_stored row = {0};
 	enum err e = db_query_one(req, &SQL_IDEM_GET, PG_PARAMS(PG_TEXT(req->idem->key)), &idem_stored_schema, &row);
@@ -188,14 +188,14 @@ SUSPENDS static enum err begin(struct req *req)
 	enum err e;
 
 	if (daemon_service(req->daemon)->flags & SERVICE_NO_BUFFER)
-		return (flags & ROUTE_THROUGH) != 0 ? replay_from_table(req) : OK;
+		return (flags & ROUTE_THROUGH) != 0 ? idem_replay_table(req) : OK;
 	e = claim(req);
 	/* With the buffer away nothing tells twins apart before the row; its id, made of the key, does, and the table's key. */
 	away = buffer_is_away(e);
 	if (away && (flags & (ROUTE_FULL_STATE | ROUTE_THROUGH)) != 0)
 		e = OK;
 	if (e == OK && !req->replayed && ((flags & ROUTE_THROUGH) != 0 || away))
-		e = replay_from_table(req);
+		e = idem_replay_table(req);
 	return e;
 }
 

@@ -18,6 +18,8 @@ struct str idem_key(const struct req *req);             /* of Redis behind "idem
 const char *idem_fingerprint(const struct req *req);
 struct str idem_result(struct req *req);                /* what PUT stores: fingerprint, status, answer */
 enum err idem_replay(struct req *req, struct str stored); /* the answer that PUT or Redis gave back, as this request's own */
+/* The answer that the schema's table has for the key as this request's own: req->replayed. OK without it: there is none. */
+SUSPENDS MUST_CHECK enum err idem_replay_table(struct req *req);
 struct uuid idem_row_id(const struct req *req, unsigned n); /* id of the request's n-th new row: a repeat makes the same */
 
 #endif

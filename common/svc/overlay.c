@@ -13,7 +13,7 @@
 #define OVERLAY_MAX 5000
 
 /* jsonb_populate_recordset reads columns, not our JSON: money and marks as the integers that the table holds. */
-static struct schema column_schema(struct arena *arena, const struct schema *s)
+struct schema entity_columns(struct arena *arena, const struct schema *s)
 {
 	struct schema columns = *s;
 	struct field *fields = arena_dup(arena, s->fields, s->n * sizeof(*fields));
@@ -41,7 +41,7 @@ static void put_time(struct buf *out, const char *name, int64_t us)
 	buf_printf(out, ",\"%s\":\"%s\"", name, text);
 }
 
-static void put_row(const struct schema *columns, const struct row *row, struct buf *out)
+void entity_columns_json(const struct schema *columns, const struct row *row, struct buf *out)
 {
 	struct buf rest = buf_in(out->arena);
 
@@ -103,7 +103,7 @@ SUSPENDS static enum err scope_ids(struct req *req, const struct str *keys, size
 
 SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const struct list *ids, struct buf *out)
 {
-	struct schema columns = column_schema(req->arena, e->schema);
+	struct schema columns = entity_columns(req->arena, e->schema);
 	struct str *args = arena_array(req->arena, ids->n + 1, sizeof(*args));
 	const struct uuid *id = ids->v;
 	struct redis_reply reply;
@@ -132,7 +132,7 @@ SUSPENDS static enum err put_rows(struct req *req, const struct entity *e, const
 		if (err != OK)
 			return ERR_CORRUPT;
 		buf_puts(out, str_of(separator));
-		put_row(&columns, row, out);
+		entity_columns_json(&columns, row, out);
 		separator = ",";
 	}
 	return OK;
