@@ -133,7 +133,7 @@ enum err source_open(struct source *s, struct worker *w, size_t index)
 			     .name = address->name,
 			     .url = address->url,
 			     .index = index,
-			     .redis = daemon_buffer(w->daemon),
+			     .redis = daemon_buffer_at(w->daemon, index),
 			     .queues = w->queues + index * w->n_targets,
 			     .durability = ""};
 	for (size_t i = 0; i < w->n_targets; i++)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a failure means, how long one waits, who may be claimed: the worker's small rules. */
+/* What a failure means, how long one waits, the breaker: the worker's small rules. */
 #include "unit/unit.h"
 
-#include "plan.h"
 #include "verdict.h"
 
 static void each_class_has_its_verdict(void **state)
@@ -88,33 +87,6 @@ static void a_breaker_opens_is_probed_and_closes(void **state)
 	assert_false(b.open);
 }
 
-static const char service_a, service_b;
-
-static void children_wait_for_a_young_backlog_of_parents(void **state)
-{
-	struct plan_row rows[] = {
-		{.service = &service_a, .level = 3, .due = 5},
-		{.service = &service_a, .level = 2, .due = 1},
-		{.service = &service_b, .level = 3, .due = 2},
-		{.service = &service_a, .level = 2, .due = 0},
-	};
-
-	(void)state;
-	plan_levels(rows, ARRAY_LEN(rows));
-	assert_false(rows[0].claim);
-	assert_true(rows[1].claim);
-	assert_true(rows[2].claim);
-	assert_false(rows[3].claim);
-	rows[1].overdue = 1;
-	plan_levels(rows, ARRAY_LEN(rows));
-	assert_true(rows[0].claim);
-	rows[1].overdue = 0;
-	rows[1].paused = true;
-	plan_levels(rows, ARRAY_LEN(rows));
-	assert_true(rows[0].claim);
-	assert_false(rows[1].claim);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -122,7 +94,6 @@ int main(void)
 		cmocka_unit_test(waiting_grows_with_jitter_and_has_an_end),
 		cmocka_unit_test(twelve_tries_without_a_parent_are_a_quarter_of_an_hour),
 		cmocka_unit_test(a_breaker_opens_is_probed_and_closes),
-		cmocka_unit_test(children_wait_for_a_young_backlog_of_parents),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
