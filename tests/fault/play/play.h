@@ -28,11 +28,11 @@ ROW_STRUCT(account, ACCOUNT_FIELDS);
 #define NOTE_IO_FIELDS(F, T) F(T, UUID, id) NOTE_FIELDS(F, T) F(T, INT, total, .flags = SERVER | HIDDEN)
 #define NOTE_PATCH_FIELDS(F, T) NOTE_FIELDS_(F, T, 0)
 #define NOTE_LIST_FIELDS(F, T) PAGE_FIELDS(F, T) F(T, UUID, class_id, .flags = REQUIRED)
-#define BUNDLE_FIELDS(F, T) F(T, UUID, topic_id, .flags = REQUIRED) TOPIC_FIELDS(F, T) F(T, LIST, notes, .sub = &note_io_schema, .max_items = 100, .flags = REQUIRED)
+#define BUNDLE_FIELDS(F, T) F(T, UUID, topic_id, .flags = REQUIRED) TOPIC_FIELDS(F, T) F(T, LIST, notes, .sub = &note_io_schema, .max_items = 80, .flags = REQUIRED)
 #define COUNTER_OUT_FIELDS(F, T) F(T, UUID, id) COUNTER_FIELDS(F, T)
 #define ADD_FIELDS(F, T) F(T, INT, by, .min = -1000, .max = 1000, .flags = REQUIRED)
 #define MARK_IO_FIELDS(F, T) F(T, UUID, student_id, .flags = REQUIRED) STATUS_FIELD(F, T)
-#define REGISTER_FIELDS(F, T) F(T, UUID, class_id, .flags = SERVER) F(T, DATE, date, .flags = SERVER) F(T, LIST, rows, .sub = &mark_io_schema, .max_items = 100, .flags = REQUIRED)
+#define REGISTER_FIELDS(F, T) F(T, UUID, class_id, .flags = SERVER) F(T, DATE, date, .flags = SERVER) F(T, LIST, rows, .sub = &mark_io_schema, .max_items = 80, .flags = REQUIRED)
 #define PAYMENT_FIELDS(F, T)                                                                       \
 	F(T, UUID, id, .flags = SERVER) F(T, UUID, account_id, .flags = REQUIRED) F(T, INT, amount, .min = 1, .max = 1000000, .flags = REQUIRED) F(T, INT, balance, .flags = SERVER)
 #define ACCOUNT_OUT_FIELDS(F, T) F(T, UUID, id) ACCOUNT_FIELDS(F, T)
