@@ -155,24 +155,6 @@ static void check_rule(const struct check *c, const struct route *r)
 		complain(c, "ROLE_SERVICE goes with MAY_INTERNAL");
 }
 
-static void check_cache(const struct check *c, const struct route *r)
-{
-	static const char *const policies[] = {"browser", "cdn", "redis", "full", "no-store"};
-	const struct cache_policy *p = &r->cache;
-	bool known = p->policy == NULL, keeps = p->policy != NULL && (strcmp(p->policy, "redis") == 0 || strcmp(p->policy, "full") == 0);
-
-	for (size_t i = 0; i < ARRAY_LEN(policies) && p->policy != NULL; i++)
-		known |= strcmp(p->policy, policies[i]) == 0;
-	if (!known)
-		complain(c, "no cache policy \"%s\"", p->policy);
-	if (p->policy != NULL && strcmp(p->policy, "cdn") == 0 && r->roles != ROLE_ANYONE)
-		complain(c, "a public cache on a route with roles");
-	if (keeps && (r->method != HTTP_GET || (r->flags & ROUTE_STREAM) != 0))
-		complain(c, "only the answer of a GET that is not streamed can be kept");
-	if (keeps && p->tags[0] == NULL && p->reads[0] == NULL)
-		complain(c, "a kept answer without .tags and .reads, so nothing can drop it");
-}
-
 static void check_route(const struct check *c, const struct route *r)
 {
 	bool reads = r->method == HTTP_GET;
@@ -197,7 +179,8 @@ static void check_route(const struct check *c, const struct route *r)
 		complain(c, "ROUTE_BODY_OPTIONAL without .in");
 	if ((r->flags & ROUTE_FULL_STATE) != 0 && (reads || r->creates == NULL))
 		complain(c, "ROUTE_FULL_STATE is for writes, and needs .creates");
-	check_cache(c, r);
+	if (r->cache.policy != NULL && strcmp(r->cache.policy, "public") == 0 && r->roles != ROLE_ANYONE)
+		complain(c, "a public cache on a route with roles");
 }
 
 /* Do both take the same requests? Names of parameters do not matter. */
