@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/uuid.h"
+#include "svc/buffers.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
@@ -109,7 +110,7 @@ enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
 	return pg_tx_query(tx->pg, &SQL_OUTBOX_INSERT,
 			   PG_PARAMS(PG_UUID(uuid_v7(tx->req->now_us)), PG_UUID(tx->req->who.school_id),
 				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel),
-				     PG_JSONB(envelope)),
+				     PG_JSONB(envelope), PG_TEXT(req_buffer_name(tx->req))),
 			   NULL, &none);
 }
 

@@ -120,7 +120,7 @@ enum err auth_change_password(struct req *req)
 	sids = arena_array(req->arena, ended.n, sizeof(*sids));
 	for (size_t i = 0; i < ended.n; i++)
 		sids[i] = ((struct sid *)ended.v)[i].id;
-	sessions_drop(req->daemon, sids, ended.n);
+	sessions_drop(req, sids, ended.n);
 	req->status = 200;
 	return OK;
 }

@@ -24,7 +24,7 @@ struct auth_state {
 };
 enum err auth_start(struct daemon *d);
 void auth_stop(struct daemon *d);
-int auth_command(struct daemon *d, int argc, char **argv); /* --service-token NAME */
+int auth_command(struct daemon *d, int argc, char **argv); /* --service-token NAME, --choose-buffer SCHOOL_ID */
 
 /* clang-format off */
 /* ---- a user as the login needs him, with the profile of his role ---- */
@@ -33,7 +33,7 @@ int auth_command(struct daemon *d, int argc, char **argv); /* --service-token NA
 	F(T, TEXT, full_name) F(T, TEXT, phone) F(T, TEXT, profile_picture_url) F(T, BOOL, is_active, .flags = HIDDEN)             \
 	F(T, BOOL, email_verified) F(T, BOOL, is_suspended, .flags = HIDDEN) F(T, TIME, created_at) F(T, TIME, updated_at)         \
 	F(T, UUID, teacher_id, .flags = HIDDEN) F(T, UUID, student_id, .flags = HIDDEN) F(T, UUID, staff_id, .flags = HIDDEN)      \
-	F(T, TEXT, rights, .flags = HIDDEN) F(T, INT, version, .flags = HIDDEN)
+	F(T, TEXT, rights, .flags = HIDDEN) F(T, INT, version, .flags = HIDDEN) F(T, TEXT, buffer, .flags = HIDDEN)
 SCHEMA_STRUCT(account, ACCOUNT_FIELDS);
 
 #define SESSION_ROW_FIELDS(F, T)                                                                   \
@@ -86,12 +86,12 @@ SUSPENDS MUST_CHECK enum err password_check(struct req *req, const char *hash, s
 SUSPENDS MUST_CHECK enum err password_make(struct req *req, struct str password, char to[PASSWORD_HASH_SIZE]);
 /* Length and lists of common passwords (ASVS 6.2): ERR_INVALID with code weak_password. */
 MUST_CHECK enum err password_accept(struct req *req, struct str password, const struct account *account);
-/* `session:{sid}` in the buffer's Redis; a failure is no error, auth has the row. */
+/* `session:{sid}` in the Redis of the school's buffer, which req_use_buffer has chosen; a failure is no error, auth has the row. */
 SUSPENDS void session_publish(struct req *req, struct uuid sid, const struct account *account, int64_t expires_at_us);
 /* What stands under the key: the person and his profile. */
 void session_of(const struct account *account, int64_t expires_at_us, struct session *ret);
-/* Marks sessions as ended in Redis, and goes on trying while Redis is away: an ended session must not come back with it. */
-SUSPENDS void sessions_drop(struct daemon *d, const struct uuid *sids, size_t n);
+/* Marks sessions of the request's school as ended in Redis, and goes on trying while Redis is away: an ended session must not come back with it. */
+SUSPENDS void sessions_drop(struct req *req, const struct uuid *sids, size_t n);
 /* Signs an access token; text in the request's arena. */
 MUST_CHECK enum err access_token(struct req *req, const struct account *account, struct uuid sid, int64_t expires_s, struct str *ret);
 

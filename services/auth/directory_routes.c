@@ -6,6 +6,7 @@
 #include "auth_sql.h"
 #include "base/uuid.h"
 #include "io/fiber.h"
+#include "svc/buffers.h"
 
 #define DIRECTORY_TTL_S "3600"
 
@@ -32,6 +33,9 @@ enum err auth_internal_session(struct req *req)
 		return e;
 	if (!account.is_active || account.is_suspended)
 		return ERR_NOT_FOUND;
+	e = req_use_buffer(req, account.buffer);
+	if (e != OK)
+		return e;
 	session_publish(req, req->params[0], &account, found.expires_at);
 	session_of(&account, found.expires_at, &session);
 	return req_reply(req, &session_schema, &session);

@@ -18,7 +18,7 @@
 SCHEMA_STRUCT(owner, OWNER_FIELDS);
 SCHEMA_TABLE(owner, OWNER_FIELDS);
 
-#define REFRESHED_FIELDS(F, T) F(T, UUID, user_id) F(T, TIME, expires_at) F(T, TIME, revoked_at) F(T, TIME, used_at) F(T, TEXT, device)
+#define REFRESHED_FIELDS(F, T) F(T, UUID, user_id) F(T, TIME, expires_at) F(T, TIME, revoked_at) F(T, TIME, used_at) F(T, TEXT, device) F(T, TEXT, buffer)
 SCHEMA_STRUCT(refreshed, REFRESHED_FIELDS);
 SCHEMA_TABLE(refreshed, REFRESHED_FIELDS);
 /* clang-format on */
@@ -26,7 +26,8 @@ SCHEMA_TABLE(refreshed, REFRESHED_FIELDS);
 /* ---- how often somebody may guess ---- */
 
 /* Counts the try before the password is looked at, so parallel guesses count too. Delays, never locks: 1-2-4-8 s up to 15 min per address and
- * account, so a guesser elsewhere does not keep the owner out. With Redis away the listener's own limit remains. */
+ * account, so a guesser elsewhere does not keep the owner out. With Redis away the listener's own limit remains. No school is known yet, and an
+ * address that nobody has counts as well, so the gate is on the first buffer. */
 SUSPENDS static enum err gate(struct req *req, struct str email, struct str *ret_key)
 {
 	struct buf name = buf_in(req->arena);
@@ -40,7 +41,7 @@ SUSPENDS static enum err gate(struct req *req, struct str email, struct str *ret
 	sha256(buf_str(&name), hash);
 	hex_text(hash, 16, hex);
 	*ret_key = str_of(arena_printf(req->arena, "rate:auth:login:%s", hex));
-	if (redis_script_call(req_buffer(req), &LUA_LOGIN_GATE, REDIS_ARGS(*ret_key), req->arena, req->deadline,
+	if (redis_script_call(daemon_buffer(req->daemon), &LUA_LOGIN_GATE, REDIS_ARGS(*ret_key), req->arena, req->deadline,
 			      &reply) != OK ||
 	    reply.type != REDIS_INTEGER || reply.i <= 0)
 		return OK;
@@ -174,6 +175,9 @@ enum err auth_login(struct req *req)
 		return e;
 	if (e != OK || !known || !account.is_active || account.is_suspended)
 		return wrong(req);
+	e = req_use_buffer(req, account.buffer);
+	if (e != OK)
+		return e;
 	IGNORE(!role_parse(account.role, &req->who.role)); /* the table holds roles alone */
 	req->who.full_name = account.full_name;
 	grant.session_end_us = req->now_us + (in->remember_me ? conf->remember_s : conf->session_s) * US_PER_S;
@@ -184,7 +188,7 @@ enum err auth_login(struct req *req)
 	if (e != OK)
 		return e;
 	session_publish(req, grant.sid, &account, grant.session_end_us);
-	IGNORE(redis_call(req_buffer(req), req->arena, req->deadline, REDIS_ARGS(STR("DEL"), gate_key),
+	IGNORE(redis_call(daemon_buffer(req->daemon), req->arena, req->deadline, REDIS_ARGS(STR("DEL"), gate_key),
 			  &reply)); /* it expires */
 	req->status = 200;
 	reply_grant(req, &account, &grant, token);
@@ -205,7 +209,7 @@ SUSPENDS static enum err end_family(struct req *req, struct tx *tx, struct uuid 
 		e = tx_commit(tx);
 	if (e != OK)
 		return e;
-	sessions_drop(req->daemon, &sid, 1);
+	sessions_drop(req, &sid, 1);
 	log_warn("refresh token used twice: its session has been ended", LOG_S("request_id", req->id));
 	return req_fail_code(req, ERR_UNAUTHENTICATED, "refresh_token_reused", "The session has ended");
 }
@@ -221,6 +225,8 @@ SUSPENDS static enum err rotate(struct req *req, struct tx *tx, struct uuid sid,
 {
 	enum err e = tx_query_one(tx, &SQL_REFRESH_LOCK, PG_PARAMS(PG_BYTEA(hash)), &refreshed_schema, row);
 
+	if (e == OK)
+		e = req_use_buffer(req, row->buffer);
 	if (e != OK)
 		return e;
 	if (FIELD_HAS(row, refreshed, revoked_at) || row->expires_at <= req->now_us)
@@ -293,7 +299,7 @@ SUSPENDS static enum err end_session(struct req *req, struct uuid sid, const cha
 		e = req_reply_message(req, "The session has ended");
 	e = tx_end(tx, e);
 	if (e == OK)
-		sessions_drop(req->daemon, &sid, 1);
+		sessions_drop(req, &sid, 1);
 	return e;
 }
 

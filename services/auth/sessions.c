@@ -159,18 +159,26 @@ void session_of(const struct account *account, int64_t expires_at_us, struct ses
 /* Empty for a minute instead of gone, so that an answer which was on its way cannot put the ended session back (session_publish is NX). */
 #define ENDED_S "60"
 
-SUSPENDS static enum err mark_ended(struct daemon *d, struct arena *arena, struct deadline deadline, const struct uuid *sids,
-				    size_t n)
+struct drop {
+	struct redis *redis;
+	struct daemon *daemon;
+	struct arena *arena;
+	struct uuid *sids;
+	size_t n;
+};
+
+SUSPENDS static enum err mark_ended(const struct drop *drop, struct arena *arena, struct deadline deadline)
 {
+	size_t n = drop->n;
 	struct redis_op **ops = arena_array(arena, n, sizeof(*ops));
 	enum err first = OK;
 
 	for (size_t i = 0; i < n; i++) {
 		char text[UUID_TEXT + 1];
 
-		uuid_text(sids[i], text);
-		ops[i] = redis_start(daemon_buffer(d), REDIS_ARGS(STR("SET"), str_of(arena_printf(arena, "session:%s", text)),
-								  STR(""), STR("EX"), STR(ENDED_S)));
+		uuid_text(drop->sids[i], text);
+		ops[i] = redis_start(drop->redis, REDIS_ARGS(STR("SET"), str_of(arena_printf(arena, "session:%s", text)), STR(""),
+							     STR("EX"), STR(ENDED_S)));
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct redis_reply reply;
@@ -180,13 +188,6 @@ SUSPENDS static enum err mark_ended(struct daemon *d, struct arena *arena, struc
 	}
 	return first;
 }
-
-struct drop {
-	struct daemon *daemon;
-	struct arena *arena;
-	struct uuid *sids;
-	size_t n;
-};
 
 SUSPENDS static void drop_fiber(void *arg)
 {
@@ -199,23 +200,23 @@ SUSPENDS static void drop_fiber(void *arg)
 	while (e != OK && daemon_state(drop->daemon) && sleep_ms(loop, 500, (struct deadline){INT64_MAX}) == OK) {
 		struct arena *scratch = arena_new();
 
-		e = mark_ended(drop->daemon, scratch, deadline_in(loop, 1000), drop->sids, drop->n);
+		e = mark_ended(drop, scratch, deadline_in(loop, 1000));
 		arena_free(scratch);
 	}
 	arena_free(arena);
 }
 
-void sessions_drop(struct daemon *d, const struct uuid *sids, size_t n)
+void sessions_drop(struct req *req, const struct uuid *sids, size_t n)
 {
+	struct daemon *d = req->daemon;
 	struct arena *arena = arena_new();
-	struct drop *drop;
+	struct drop *drop = arena_alloc(arena, sizeof(*drop));
 
-	if (n != 0 && mark_ended(d, arena, deadline_in(daemon_loop(d), 500), sids, n) != OK) {
-		drop = arena_alloc(arena, sizeof(*drop));
-		*drop = (struct drop){.daemon = d, .arena = arena, .sids = arena_dup(arena, sids, n * sizeof(*sids)), .n = n};
-		if (fiber_spawn(daemon_loop(d), "drop sessions", drop_fiber, drop) == OK)
-			arena = NULL; /* the fiber's now */
-	}
+	*drop = (struct drop){
+		.redis = req_buffer(req), .daemon = d, .arena = arena, .sids = arena_dup(arena, sids, n * sizeof(*sids)), .n = n};
+	if (n != 0 && mark_ended(drop, arena, deadline_in(daemon_loop(d), 500)) != OK &&
+	    fiber_spawn(daemon_loop(d), "drop sessions", drop_fiber, drop) == OK)
+		arena = NULL; /* the fiber's now */
 	for (size_t i = 0; i < n; i++)
 		authn_forget_session(d, sids[i]); /* last: a request may have read the key while this one waited */
 	if (arena)
@@ -243,6 +244,7 @@ enum err access_token(struct req *req, const struct account *account, struct uui
 	FIELD_PUT(&t, token, iat, req->now_us / US_PER_S);
 	FIELD_PUT(&t, token, exp, expires_s);
 	FIELD_PUT(&t, token, jti, uuid_v7(req->now_us));
+	FIELD_PUT(&t, token, buffer, account->buffer);
 	json_encode(&token_schema, &t, 0, &payload);
 	e = jwt_sign(state->key, TOKEN_TYPE, buf_str(&payload), &out);
 	*ret = buf_str(&out);

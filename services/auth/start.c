@@ -8,6 +8,8 @@
 #include "auth.h"
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "base/uuid.h"
+#include "svc/buffers.h"
 
 #define SERVICE_TOKEN_S (400 * 86400)
 #define HASH_QUEUE 200
@@ -53,6 +55,20 @@ void auth_stop(struct daemon *d)
 	daemon_set_state(d, NULL);
 }
 
+/* --choose-buffer SCHOOL_ID: where a school that is being made goes. Its row keeps the name: nothing computes it again. */
+static int choose_buffer(const struct daemon *d, const char *id)
+{
+	struct uuid school;
+	const char *name = uuid_parse(str_of(id), &school) ? buffers_for_school(d, school) : NULL;
+
+	if (!name) {
+		fprintf(stderr, "--choose-buffer: needs a school's id, and REDIS_BUFFER_URLS\n");
+		return 1;
+	}
+	printf("%s\n", name);
+	return 0;
+}
+
 /* --service-token NAME: prints the token that daemon NAME shows to the others. It needs the private key and nothing else. */
 int auth_command(struct daemon *d, int argc, char **argv)
 {
@@ -66,6 +82,8 @@ int auth_command(struct daemon *d, int argc, char **argv)
 	struct buf payload, token;
 	enum err e;
 
+	if (argc == 2 && strcmp(argv[0], "--choose-buffer") == 0)
+		return choose_buffer(d, argv[1]);
 	if (argc != 2 || strcmp(argv[0], "--service-token") != 0)
 		return -1;
 	e = jwt_key_load(conf->private_key, &key);
