@@ -67,7 +67,7 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
     for name, own in entities.items():
         keys = [pattern for entity in own
                 for pattern in (f"~write_buffer:{entity}:*", f"~meta:write_buffer:{entity}:*", f"~wb:*:{entity}", f"~wb:scope:{entity}:*")]
-        keys += ["~wb:hlc", f"~idem:{name}:*", f"~rate:{name}:*", f"~events:{name}", f"~sweep:{name}", "%R~events:*", "%R~wb:durability", "%R~wb:paused"]
+        keys += ["~wb:hlc", f"~idem:{name}:*", f"~rate:{name}:*", f"~events:{name}", f"~sweep:{name}", "%R~events:*", "%R~wb:durability", "%R~wb:pressure", "%R~wb:paused"]
         keys.append("~session:*" if name == "auth" else "%R~session:*")
         # A daemon hears every domain's events and the directory's changes, and tells of its own. Redis does not tell the two apart.
         channels = [f"&{other}:*" for other in dict.fromkeys([*NAMES, *entities])] + ["&hint:*", "&directory:*", "&session:*", "&user:*"]
