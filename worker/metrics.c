@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/timefmt.h"
+#include "duties.h"
 #include "io/loop.h"
 #include "svc/req.h"
 #include "worker.h"
@@ -166,5 +167,6 @@ void worker_metrics(struct daemon *d, struct buf *out)
 	put_counters(w, v, out);
 	put_buffers(w, out);
 	put_worker(w, out);
+	duties_metrics(w, out);
 	free(v);
 }

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "duties.h"
 #include "io/fiber.h"
 #include "svc/daemon.h"
 
@@ -20,6 +21,12 @@ const struct conf_row worker_conf[] = {
 	CONF_BOOL("BATCH_PROCESSOR_ENABLED", struct worker_conf, enabled, "true", "flush what is due; false: only on POST /sync/flush"),
 	CONF_INT("BATCH_PROCESSOR_PARALLEL_WORKERS", struct worker_conf, parallel_workers, "10", 1, 64, "threads, each with a connection to Redis and PostgreSQL"),
 	CONF_INT("BATCH_PROCESSOR_BATCH_SIZE", struct worker_conf, batch_size, "100", 1, 1000, "most records of a batch"),
+	CONF_INT("WRITE_BUFFER_VERIFY_KEYS_PER_S", struct worker_conf, verify_keys_per_s, "100", 0, 10000, "pace of the verifier of the buffers' invariant; 0: none"),
+	CONF_INT("AUDIT_PROOF_INTERVAL_S", struct worker_conf, audit_check_s, "86400", 0, 2592000, "from one proof of the audit chains to the next; 0: none"),
+	CONF_INT("RETENTION_RUNS_S", struct worker_conf, keep_runs_s, "2592000", 86400, 315360000, "age at which rows of worker.runs go"),
+	CONF_INT("RETENTION_OUTBOX_S", struct worker_conf, keep_outbox_s, "604800", 86400, 315360000, "age at which sent events go from the outboxes"),
+	CONF_INT("RETENTION_IDEMPOTENCY_S", struct worker_conf, keep_idempotency_s, "93600", 90000, 31536000, "age at which answers kept for an Idempotency-Key go"),
+	CONF_INT("RETENTION_DEAD_LETTERS_S", struct worker_conf, keep_dead_letters_s, "7776000", 604800, 315360000, "age at which copies of resolved dead letters go"),
 	CONF_END,
 };
 /* clang-format on */
@@ -114,13 +121,19 @@ static enum err open_sources(struct worker *w)
 /* ---- parts ---- */
 
 /* What runs beside the coordinators until worker_pause says stop. */
+/* clang-format off */
 static const struct {
 	const char *name;
 	void (*run)(struct worker *w);
 } parts[] = {
 	{"relay", relay_run},
 	{"dead letters", copier_run},
+	{"verifier", patrol_run},
+	{"audit chains", chain_run},
+	{"retention", retain_run},
+	{"event lag", lag_run},
 };
+/* clang-format on */
 
 struct part_run {
 	struct worker *w;
@@ -168,6 +181,7 @@ enum err worker_start(struct daemon *d)
 	w->ttl_s = s->buffer_ttl_s;
 	gethostname(host, sizeof(host) - 1);
 	snprintf(w->identity, sizeof(w->identity), "%s:%d:%" PRIx64, host, (int)getpid(), (uint64_t)clock_real_us() / 1000000);
+	w->duties = duties_new();
 	find_targets(w);
 	e = open_sources(w);
 	board_init(&w->board, w->n_queues, (unsigned)w->conf->parallel_workers);
@@ -188,6 +202,7 @@ static void release(struct worker *w)
 	free(w->sources);
 	free(w->queues);
 	free(w->parts);
+	w->duties = duties_free(w->duties, w->n_sources);
 	board_done(&w->board);
 	free(w);
 }

@@ -23,6 +23,8 @@
 struct worker_conf {
 	bool enabled;
 	int64_t parallel_workers, batch_size;
+	int64_t verify_keys_per_s, audit_check_s; /* 0: never */
+	int64_t keep_runs_s, keep_outbox_s, keep_idempotency_s, keep_dead_letters_s;
 };
 
 struct worker;
@@ -80,6 +82,7 @@ struct worker {
 	struct board board;
 	struct threads *threads;
 	struct part_run *parts;
+	struct duties *duties;
 	bool stopping;
 	int64_t relayed, copied_dead;
 	bool copy_now;

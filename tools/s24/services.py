@@ -72,9 +72,9 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
         # A daemon hears every domain's events and the directory's changes, and tells of its own. Redis does not tell the two apart.
         channels = [f"&{other}:*" for other in dict.fromkeys([*NAMES, *entities])] + ["&hint:*", "&directory:*", "&session:*", "&user:*"]
         lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+info"))
-    # The worker drains every entity, relays outboxes, verifies the durability settings, and samples keys to prove the invariant.
+    # The worker drains every entity, relays outboxes, verifies the durability settings, and walks through the keys to prove the invariant.
     lines.append(user("worker", passwords["worker"], "~write_buffer:*", "~meta:write_buffer:*", "~wb:*", "~events:*", "%R~session:*", "~idem:worker:*", "~rate:worker:*", "&*",
-                      CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+config|get", "+info", "+scan", "+memory|usage"))
+                      CONNECTION, SCRIPTS, READ, WRITE, STREAMS, PUBSUB, "+config|get", "+info", "+scan", "+zscan", "+hscan", "+xinfo|groups", "+memory|usage"))
     return "\n".join(lines) + "\n"
 
 
