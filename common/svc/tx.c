@@ -62,6 +62,7 @@ enum err tx_begin(struct req *req, struct tx **ret)
 		return e;
 	tx->req = req;
 	*ret = tx;
+	FAILPOINT("wt.after_begin");
 	return OK;
 }
 
@@ -147,10 +148,14 @@ enum err tx_commit(struct tx *tx)
 	/* A full_state route has a transaction when the buffer is away. */
 	if (tx->req->idem && (tx->req->route->flags & (ROUTE_THROUGH | ROUTE_FULL_STATE)) != 0)
 		e = keep_answer(tx);
-	if (e == OK)
-		return pg_commit(tx->pg);
-	pg_rollback(tx->pg);
-	return e;
+	if (e == OK && FAILPOINT_ERR("wt.before_commit"))
+		e = ERR_DB;
+	if (e != OK) {
+		pg_rollback(tx->pg);
+		return e;
+	}
+	e = pg_commit(tx->pg);
+	return FAILPOINT_ERR("wt.after_commit_before_reply") ? ERR_UNCERTAIN : e;
 }
 
 void tx_rollback(struct tx *tx)
