@@ -29,6 +29,7 @@
 	X(ERR_EXISTS, 13, 409, "already_exists", "Already exists")                                 \
 	X(ERR_KEY_REUSED, 14, 422, "idempotency_key_reused", "Idempotency key used differently")   \
 	X(ERR_IN_PROGRESS, 15, 409, "in_progress", "The first request is still running")           \
+	X(ERR_NOT_CACHED, 16, 504, "not_cached", "Not in the cache")                               \
 	X(ERR_TIMEOUT, -1, 503, "timeout", "Timed out")                                            \
 	X(ERR_CANCELLED, -2, 503, "cancelled", "Cancelled")                                        \
 	X(ERR_OVERLOAD, -3, 503, "overloaded", "Overloaded")                                       \

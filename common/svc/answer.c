@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/timefmt.h"
+#include "svc/cache_http.h"
 #include "svc/kit.h"
 
 /* Every answer's: no sniffing, and nothing of it runs or is framed should a browser show it. */
@@ -288,25 +289,11 @@ static bool has_line(const struct buf *headers, const char *name)
 	return false;
 }
 
-static void put_cache_control(const struct req *req, int status, struct buf *out)
+static void put_cache_lines(const struct req *req, int status, struct buf *out)
 {
-	const struct cache_policy *c = req->route != NULL ? &req->route->cache : NULL;
-
-	if (has_line(&req->headers, "Cache-Control"))
-		return;
-	if (c != NULL && c->policy != NULL && strcmp(c->policy, "public") == 0 && status < 400 && is_read(req)) {
-		buf_printf(out, "Cache-Control: public, max-age=%u", c->ttl_s);
-		if (c->swr_s != 0)
-			buf_printf(out, ", stale-while-revalidate=%u", c->swr_s);
-		if (c->sie_s != 0)
-			buf_printf(out, ", stale-if-error=%u", c->sie_s);
-		buf_puts(out, STR("\r\n"));
-		return;
-	}
-	if (status >= 400 || !is_read(req) || (c != NULL && c->policy != NULL && strcmp(c->policy, "no-store") == 0))
-		buf_puts(out, STR("Cache-Control: no-store\r\n"));
-	else
-		buf_puts(out, STR("Cache-Control: private, no-cache\r\n"));
+	/* A handler's own word stands alone. */
+	if (!has_line(&req->headers, "Cache-Control"))
+		http_cache_lines(req, status, out);
 }
 
 /* ---- sending ------------------------------------------------------------------------------------------------------------------------------ */
@@ -328,7 +315,7 @@ static void send_problem(struct req *req, enum err e)
 	req->body.n = 0;
 	buf_puts(&headers, STR("Content-Type: application/problem+json\r\n" SECURITY_LINES));
 	put_id(req, &headers);
-	put_cache_control(req, status, &headers);
+	put_cache_lines(req, status, &headers);
 	buf_puts(&headers, buf_str(&req->headers));
 	problem_of(req, e, &req->body, &headers);
 	problem_log(req, e);
@@ -359,7 +346,7 @@ static void send_success(struct req *req)
 	else
 		buf_printf(&headers, "Content-Type: %s\r\n" SECURITY_LINES, req->content_type);
 	put_id(req, &headers);
-	put_cache_control(req, req->status, &headers);
+	put_cache_lines(req, req->status, &headers);
 	if (tag.n != 0) {
 		buf_puts(&headers, STR("ETag: "));
 		buf_puts(&headers, tag);
@@ -368,7 +355,8 @@ static void send_success(struct req *req)
 	if (req->replayed)
 		buf_puts(&headers, STR("Idempotency-Replayed: true\r\n"));
 	if (req->database_only)
-		buf_puts(&headers, STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
+		buf_puts(&headers,
+			 req->cached ? STR("X-Data: database-only\r\n") : STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
 	buf_puts(&headers, buf_str(&req->headers));
 	match = is_read(req) && tag.n != 0 && req->status == 200 ? http_header(req->x, "If-None-Match") : (struct str){NULL, 0};
 	if (match.p != NULL && answer_tag_matches(match, tag))

@@ -31,7 +31,7 @@ struct daemon;
 #define CACHE_ENTRY_MAX (12u << 20)
 #define CACHE_TAGS_MAX 12 /* of an entry */
 #define CACHE_KEY_MAX 250
-#define CACHE_LIFE_MAX_S (7u * 86400) /* an epoch outlives every entry */
+#define CACHE_LIFE_MAX_S (14u * 86400)/* an epoch outlives every entry */
 
 /* ---- life: opened by the daemon ---- */
 struct cache_conf {

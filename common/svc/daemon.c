@@ -15,6 +15,7 @@
 #include "io/yaml.h"
 #include "svc/authn.h"
 #include "svc/buffers.h"
+#include "svc/cache.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
@@ -75,6 +76,21 @@ static enum err failed(const char *what, enum err e)
 	return e;
 }
 
+static enum err open_caches(struct daemon *d)
+{
+	const struct settings *s = &d->settings;
+	const struct cache_conf conf = {.url = s->cache_url,
+					.env = s->env,
+					.service = d->service->name,
+					.redis = d->cache,
+					.timeout_ms = s->cache_timeout_ms,
+					.memory_bytes = (size_t)s->cache_memory_mb << 20,
+					.codec = s->codec,
+					.jitter_percent = (unsigned)s->cache_jitter_percent};
+
+	return cache_open(d->loop, &conf, &d->caches);
+}
+
 static enum err open_stores(struct daemon *d)
 {
 	const struct settings *s = &d->settings;
@@ -100,6 +116,8 @@ static enum err open_stores(struct daemon *d)
 		e = failed("REDIS_BUFFER_URLS", buffers_open(d));
 	if (e == OK && s->cache_url[0] != '\0')
 		e = failed("the cache's Redis", redis_open(d->loop, &cache, &d->cache));
+	if (e == OK && d->cache != NULL && s->cache_enabled)
+		e = failed("the cache", open_caches(d));
 	if (e == OK && (d->service->flags & SERVICE_NO_PG) == 0)
 		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
 	if (e == OK)
@@ -273,6 +291,7 @@ void daemon_close(struct daemon *d)
 		if (d->service->stop != NULL && d->people.router != NULL)
 			d->service->stop(d);
 		listen_close(d->listen);
+		cache_close(d->caches);
 		authn_close(d);
 		if (!fiber_drain(d->loop, deadline_in(d->loop, 2000))) {
 			/* What they wait for must not be pulled from under them; the process ends anyway. */
@@ -283,6 +302,7 @@ void daemon_close(struct daemon *d)
 		through_close(d);
 		documents_close(d);
 		d->pg = pg_close(d->pg);
+		d->caches = cache_free(d->caches);
 		d->cache = redis_close(d->cache);
 		buffers_close(d);
 		d->storage = storage_close(d->storage);
@@ -325,6 +345,11 @@ struct pg *daemon_pg(const struct daemon *d)
 struct redis *daemon_cache(const struct daemon *d)
 {
 	return d->cache;
+}
+
+struct cache *daemon_caches(const struct daemon *d)
+{
+	return d->caches;
 }
 
 struct storage *daemon_storage(const struct daemon *d)

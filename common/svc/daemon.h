@@ -42,6 +42,7 @@ struct daemon {
 	struct pg *pg;
 	struct buffers *buffers; /* buffers.c; NULL: none */
 	struct redis *cache;
+	struct cache *caches; /* the engine on it; NULL: without */
 	struct {
 		struct docstore *store;
 		struct work_pool *work; /* MongoDB's; NULL: the store is embedded */
@@ -58,7 +59,7 @@ struct daemon {
 
 	void *authn;             /* authn.c */
 	struct through *through; /* through_group.c */
-	size_t degraded_running; /* writes that go to the database because the buffer is away (degraded.c) */
+	struct degraded *degraded; /* writes that go to the database because the buffer is away, and what they leave behind (degraded.c) */
 
 	enum daemon_state state;
 	bool drained;

@@ -14,6 +14,7 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/authn.h"
+#include "svc/cache_http.h"
 #include "svc/idem.h"
 #include "svc/kit.h"
 #include "svc/rules.h"
@@ -158,7 +159,7 @@ SUSPENDS static enum err filter_rule(struct req *req)
 	return req->route->rule.kind == RULE_PUBLIC ? OK : rule_check(req);
 }
 
-SUSPENDS static enum err filter_handler(struct req *req)
+SUSPENDS static enum err run_handler(struct req *req)
 {
 	bool keyed = req->x->method == HTTP_POST && (req->route->flags & ROUTE_NO_KEY) == 0 &&
 		     http_header(req->x, "Idempotency-Key").p != NULL;
@@ -171,6 +172,16 @@ SUSPENDS static enum err filter_handler(struct req *req)
 		return e;
 	e = req->route->handler(req);
 	idem_end(req, e);
+	return e;
+}
+
+/* What it has changed is raised whatever it returns: a failed request may have written. */
+SUSPENDS static enum err filter_handler(struct req *req)
+{
+	enum err e = http_cache_applies(req) ? http_cache_run(req, run_handler) : run_handler(req);
+
+	if (req->touched)
+		touch_raise(req);
 	return e;
 }
 
@@ -189,7 +200,36 @@ SUSPENDS static void req_fiber(void *arg)
 
 	for (size_t i = 0; i < ARRAY_LEN(filters) && e == OK; i++)
 		e = filters[i].fn(req);
+	if (req->cached)
+		http_cache_after(req);
 	answer_send(req, e);
+}
+
+/* ---- a request that nobody sent ------------------------------------------------------------------------------------------------ */
+
+SUSPENDS enum err inner_request(struct daemon *d, struct arena *arena, struct str target, const struct caller *who,
+				struct req **ret)
+{
+	struct http_exchange *x = arena_zalloc(arena, sizeof(*x));
+	struct req *req;
+	enum err e;
+
+	x->arena = arena;
+	x->target = x->query = target;
+	x->path = str_split(&x->query, '?');
+	req = req_new(&d->people, x);
+	find_route(&d->people, req);
+	if (req->route == NULL || req->route->method != HTTP_GET)
+		return ERR_NOT_FOUND;
+	start_clock(req);
+	req->who = *who;
+	if ((req->route->roles & who->role) == 0)
+		return ERR_FORBIDDEN;
+	e = filter_body(req);
+	if (e == OK)
+		e = filter_rule(req);
+	*ret = req;
+	return e;
 }
 
 static void on_run(void *ctx, struct http_exchange *x)

@@ -18,6 +18,8 @@ struct service;
 struct daemon;
 struct route_entry;
 struct change;
+struct cache_tags;
+struct http_cache;
 
 struct upload { /* a file of a multipart body, already staged in the storage port */
 	struct str field, file_name; /* name made safe: no path, no control characters, at most 200 characters */
@@ -70,6 +72,8 @@ struct req {
 	int64_t retry_after_s;
 	struct problems problems;
 
+	struct cache_tags *touched; /* what this request's writes have changed: raised before its answer */
+	struct http_cache *cached;  /* how the cache had a hand in the answer (cache_http.c) */
 	struct bases *bases;       /* what entity_edit copied, for audit and expectation (entity.c) */
 	struct idem *idem;         /* the Idempotency-Key in force (idem.c) */
 	int64_t page_size;         /* req_page's default, for req_reply_page */
@@ -105,6 +109,8 @@ void req_json_null(struct req *req, const char *name);
 void req_json_object(struct req *req, const char *name, const struct schema *s, const void *object);
 void req_json_list(struct req *req, const char *name, const struct schema *s, const struct list *rows);
 void req_json_end(struct req *req);                         /* } */
+/* A change that the entity engine does not see: req_touch(req, "user:", id). Cached answers under the tag are dropped before this one is sent. */
+void req_touch(struct req *req, const char *kind, struct uuid id);
 void req_header(struct req *req, const char *name, const char *fmt, ...) PRINTF(3, 4);
 /* Sends a stored file with Content-Disposition (inline or attachment), nosniff, and Range. */
 SUSPENDS enum err req_send_file(struct req *req, struct str storage_key, struct str file_name, struct str content_type, bool inline_view);

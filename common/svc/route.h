@@ -59,11 +59,27 @@ enum {
 
 enum rate_class { RATE_NORMAL, RATE_LOGIN, RATE_HEAVY, RATE_NONE };
 
-struct cache_policy { /* cache.md; filled in by the cache issue's rows, an empty one means "not cached" */
-	const char *policy;
-	unsigned ttl_s, swr_s, sie_s;
+/* Lifetimes by kind, each a setting CACHE_TTL_… (settings.c has the defaults). */
+enum cache_kind {
+	KIND_DEFAULT, KIND_LIST, KIND_DETAIL, KIND_ANALYTICS, KIND_PROFILE, KIND_PERMISSIONS, KIND_SCHOOL, KIND_ROSTER, KIND_SUBMISSIONS,
+	KIND_DASHBOARD, KIND_INVENTORY, KIND_CALENDAR, KIND_STATIC, CACHE_KINDS
+};
+
+/*
+ * A cached route is this one row and no code (cache_http.h). For GET only; the answer is kept for each caller unless .vary says otherwise.
+ *	.cache = {.policy = "redis", .kind = KIND_LIST, .tags = {"teacher:{me.teacher_id}"}, .reads = {&homework_entity}}
+ * What a tag's braces may name: a parameter of the path or the query, me.user_id, me.teacher_id, me.student_id, me.staff_id, me.school_id, and
+ * student_id (whom a /student route is about). Writes of an entity raise the tags of its descriptor; a handler that writes otherwise: req_touch.
+ */
+struct cache_policy {
+	const char *policy;  /* NULL: nothing is kept. "browser": the browser alone, by ETag; "cdn": shared caches too, for rows without a role; "redis": by the
+	                        daemons; "full": redis, and given out of memory unasked (what a school shares); "no-store": by nobody at all */
+	enum cache_kind kind;
+	unsigned ttl_s;      /* instead of the kind's; swr_s, sie_s: given out so long past it while one refreshes it, or while its source fails */
+	unsigned swr_s, sie_s;
 	const char *tags[TAGS_MAX];
-	const char *vary;
+	const struct entity *reads[4]; /* `bulk` of their tables, and `table` when no tag stands for the rows */
+	const char *vary;    /* what answers differ by, besides path, query and role: "user" (the default), "student", "school"; with "today": and the school's date */
 };
 
 struct route {

@@ -46,6 +46,11 @@ struct settings {
 	bool prometheus;
 	int64_t rate_per_minute;
 	int64_t sweep_interval_s;
+	bool cache_enabled;
+	int64_t cache_timeout_ms, cache_memory_mb, cache_jitter_percent;
+	struct { /* of each enum cache_kind (route.h), in s */
+		int64_t v[13];
+	} cache_ttl;
 
 	/* Made from the above by settings_finish. */
 	enum codec codec; /* CODEC_RAW when compression is off */

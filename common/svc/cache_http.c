@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys, tags and lifetimes of cached routes, the bytes of a kept answer, and what is said about it in headers. */
+#include "svc/cache_http.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/timefmt.h"
+#include "base/uuid.h"
+#include "io/fiber.h"
+#include "svc/buffer.h"
+#include "svc/daemon.h"
+#include "svc/directory.h"
+
+#define REFRESHES_MAX 64 /* at once: more are left to the next reader */
+
+struct http_cache {
+	struct cache_note note;
+	bool bypassed;       /* the client or the daemon wanted it so */
+	const char *forward; /* why the handler was asked: RFC 9211 */
+	bool filled;         /* this request's handler has run, and its answer stands in the request */
+};
+
+static bool is_policy(const struct route *r, const char *name)
+{
+	return r && r->cache.policy && strcmp(r->cache.policy, name) == 0;
+}
+
+bool http_cache_applies(const struct req *req)
+{
+	return req->daemon->caches && (is_policy(req->route, "redis") || is_policy(req->route, "full")) && !req_is_write(req);
+}
+
+static bool is_personal(const struct route *r)
+{
+	return !r->cache.vary || strstr(r->cache.vary, "school") == NULL;
+}
+
+static bool says(const struct route *r, const char *word)
+{
+	return r->cache.vary && strstr(r->cache.vary, word) != NULL;
+}
+
+/* ---- key, tags, life ---- */
+
+static struct str uuid_part(struct arena *arena, struct uuid id)
+{
+	char *text = arena_alloc(arena, UUID_TEXT + 1);
+
+	uuid_text(id, text);
+	return (struct str){text, UUID_TEXT};
+}
+
+/* The query as it was understood: order, spelling and unknown names make no difference. */
+static struct str query_part(struct req *req)
+{
+	struct buf b = buf_in(req->arena);
+
+	if (req->route->query && req->query)
+		json_encode(req->route->query, req->query, 0, &b);
+	return buf_str(&b);
+}
+
+SUSPENDS static enum err make_key(struct req *req, struct str *ret)
+{
+	struct str parts[ROUTE_PARAMS_MAX + 6];
+	size_t n = 0;
+	int32_t day;
+
+	parts[n++] = str_of(req->entry->path);
+	for (size_t i = 0; i < req->n_params; i++)
+		parts[n++] = req->param_text[i];
+	parts[n++] = query_part(req);
+	parts[n++] = str_of(role_name(req->who.role));
+	if (says(req->route, "student"))
+		parts[n++] = uuid_part(req->arena, req->student_id);
+	else if (is_personal(req->route) && req->who.role != ROLE_ANYONE)
+		parts[n++] = uuid_part(req->arena, req->who.user_id);
+	if (says(req->route, "today")) {
+		enum err e = directory_today(req, &day);
+
+		if (e != OK)
+			return e;
+		parts[n++] = str_of(arena_printf(req->arena, "%d", (int)day));
+	}
+	*ret = cache_key(req->daemon->caches, req->arena, req->who.school_id, "http", parts, n);
+	return OK;
+}
+
+static struct uuid caller_id(const struct req *req, struct str name)
+{
+	const struct caller *w = &req->who;
+
+	if (str_is(name, "me.user_id"))
+		return w->user_id;
+	if (str_is(name, "me.teacher_id"))
+		return w->teacher_id;
+	if (str_is(name, "me.student_id"))
+		return w->student_id;
+	if (str_is(name, "me.staff_id"))
+		return w->staff_id;
+	if (str_is(name, "me.school_id"))
+		return w->school_id;
+	return req->student_id;
+}
+
+/* By name: of the caller, the path, the query. */
+static bool named_value(struct req *req, struct str name, struct buf *out)
+{
+	const struct field *f;
+
+	if (str_has_prefix(name, STR("me.")) || (str_is(name, "student_id") && !uuid_is_nil(req->student_id))) {
+		buf_put_uuid(out, caller_id(req, name));
+		return true;
+	}
+	for (size_t i = 0; i < req->n_params; i++) {
+		if (str_eq(req->entry->params[i], name)) {
+			if (route_param_is_id(name))
+				buf_put_uuid(out, req->params[i]); /* however it was spelt */
+			else
+				buf_puts(out, req->param_text[i]);
+			return true;
+		}
+	}
+	f = req->route->query && req->query ? schema_find(req->route->query, name) : NULL;
+	return f && (((const struct fields *)req->query)->set >> (f - req->route->query->fields) & 1) != 0 &&
+	       buffer_field_text(f, req->query, out);
+}
+
+static void make_tags(struct req *req, struct cache_tags *tags)
+{
+	const struct cache_policy *p = &req->route->cache;
+	bool scoped = false;
+
+	tags->school = req->who.school_id;
+	for (size_t i = 0; i < TAGS_MAX && p->tags[i]; i++) {
+		struct str rest = str_of(p->tags[i]), kind = str_split(&rest, '{'), name = str_split(&rest, '}');
+		struct buf value = buf_in(req->arena);
+
+		if (name.n != 0 && !named_value(req, name, &value))
+			continue; /* a filter that was not given */
+		cache_tag(tags, req->arena, arena_cstr(req->arena, kind), buf_str(&value));
+		scoped = true;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(p->reads) && p->reads[i]; i++) {
+		cache_tag(tags, req->arena, "bulk:", str_of(p->reads[i]->table));
+		if (!scoped)
+			cache_tag(tags, req->arena, "table:", str_of(p->reads[i]->table));
+	}
+}
+
+static unsigned ttl_of(const struct req *req)
+{
+	const struct cache_policy *p = &req->route->cache;
+
+	return p->ttl_s != 0 ? p->ttl_s : (unsigned)req->daemon->settings.cache_ttl.v[p->kind];
+}
+
+static struct cache_life life_of(const struct req *req)
+{
+	const struct cache_policy *p = &req->route->cache;
+	unsigned ttl = ttl_of(req);
+
+	return (struct cache_life){.ttl_s = ttl,
+				   .soft_s = ttl - ttl / 5, /* the last fifth refreshes ahead */
+				   .swr_s = p->swr_s,
+				   .sie_s = p->sie_s,
+				   .memory = is_policy(req->route, "full")};
+}
+
+/* ---- the bytes of a kept answer ---- */
+
+struct kept {
+	int64_t version, due_us;
+	uint32_t status, sync, headers_n, body_n;
+};
+
+static bool forbids_keeping(const struct req *req)
+{
+	struct str rest = buf_str(&req->headers);
+
+	while (rest.n != 0) {
+		struct str line = str_split(&rest, '\n'), value = line, name = str_split(&value, ':');
+
+		if (str_ieq(name, STR("set-cookie")))
+			return true;
+		if (str_ieq(name, STR("cache-control")) &&
+		    (memmem(value.p, value.n, "no-store", 8) != NULL || memmem(value.p, value.n, "private", 7) != NULL))
+			return true;
+	}
+	return false;
+}
+
+static void put_answer(const struct req *req, struct buf *out)
+{
+	struct kept k = {.version = req->version,
+			 .due_us = req->due_us,
+			 .status = (uint32_t)(req->status != 0 ? req->status : 200),
+			 .sync = (uint32_t)req->sync,
+			 .headers_n = (uint32_t)(req->headers.n - req->kept_headers),
+			 .body_n = (uint32_t)req->body.n};
+
+	buf_put(out, &k, sizeof(k));
+	buf_put(out, req->headers.p + req->kept_headers, k.headers_n);
+	buf_puts(out, buf_str(&req->body));
+}
+
+static enum err take_answer(struct req *req, struct str bytes)
+{
+	struct kept k;
+
+	if (bytes.n < sizeof(k))
+		return ERR_CORRUPT;
+	memcpy(&k, bytes.p, sizeof(k));
+	if (bytes.n != sizeof(k) + (size_t)k.headers_n + k.body_n || k.sync > SYNC_DONE)
+		return ERR_CORRUPT;
+	req->version = k.version;
+	req->due_us = k.due_us;
+	req->status = (int)k.status;
+	req->sync = (enum sync_state)k.sync;
+	buf_put(&req->headers, bytes.p + sizeof(k), k.headers_n);
+	req->body = (struct buf){.p = (char *)(uintptr_t)bytes.p + sizeof(k) + k.headers_n,
+				 .n = k.body_n,
+				 .cap = k.body_n, /* full, so that appending copies it */
+				 .arena = req->arena};
+	return OK;
+}
+
+/* ---- asking the handler ---- */
+
+struct filling {
+	struct req *req;
+	SUSPENDS enum err (*handler)(struct req *req);
+};
+
+SUSPENDS static enum err fill(void *ctx, struct buf *out)
+{
+	struct filling *f = ctx;
+	struct req *req = f->req;
+	enum err e = f->handler(req);
+
+	req->cached->filled = true;
+	if (e != OK)
+		return e;
+	put_answer(req, out);
+	/* What holds for this moment alone is told, not kept. */
+	return req->database_only || req->sync == SYNC_IN_FLIGHT || req->content_type != NULL || forbids_keeping(req) ||
+			       (req->status != 0 && req->status != 200)
+		       ? ERR_GONE
+		       : OK;
+}
+
+/* RFC 9111 5.2.1, as far as a server's own cache obeys it. */
+static bool asks(const struct req *req, const char *directive)
+{
+	struct str rest = http_header(req->x, "Cache-Control");
+
+	while (rest.n != 0) {
+		if (str_ieq(str_trim(str_split(&rest, ',')), str_of(directive)))
+			return true;
+	}
+	return false;
+}
+
+SUSPENDS static enum err make_call(struct req *req, struct cache_tags *tags, struct cache_call *call)
+{
+	make_tags(req, tags);
+	call->tags = tags;
+	call->life = life_of(req);
+	return make_key(req, &call->key);
+}
+
+enum err http_cache_run(struct req *req, enum err (*handler)(struct req *req))
+{
+	struct filling f = {req, handler};
+	struct cache_tags tags = {0};
+	struct cache_call call = {.fill = fill, .ctx = &f, .only_cached = asks(req, "only-if-cached")};
+	struct http_cache *h = req->cached = arena_zalloc(req->arena, sizeof(*h));
+	struct str bytes;
+	enum err e;
+
+	/* Strangers may not make the daemon work by a header. */
+	call.ask_source = req->who.role != ROLE_ANYONE && (asks(req, "no-cache") || asks(req, "max-age=0"));
+	h->forward = call.ask_source ? "request" : "uri-miss";
+	if (asks(req, "no-store")) {
+		h->bypassed = true;
+		h->forward = "bypass";
+		return handler(req);
+	}
+	e = make_call(req, &tags, &call);
+	if (e != OK)
+		return e;
+	e = cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, &h->note);
+	if (e == ERR_CACHE && call.only_cached)
+		return req_fail(req, ERR_NOT_CACHED, "there is no kept answer");
+	if (e != OK || h->filled)
+		return e;
+	return take_answer(req, bytes);
+}
+
+SUSPENDS static enum err run_handler(struct req *req)
+{
+	return req->route->handler(req);
+}
+
+enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_note)
+{
+	struct filling f = {req, run_handler};
+	struct cache_tags tags = {0};
+	struct cache_call call = {.fill = fill, .ctx = &f};
+	struct str bytes;
+	enum err e;
+
+	req->cached = arena_zalloc(req->arena, sizeof(*req->cached));
+	*ret_note = (struct cache_note){.state = CACHE_BYPASS};
+	if (!http_cache_applies(req))
+		return ERR_NOT_FOUND;
+	e = make_call(req, &tags, &call);
+	if (e != OK)
+		return e;
+	if (!force)
+		return cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, ret_note);
+	cache_refresh(req->daemon->caches, req->arena, req->deadline, &call);
+	return OK;
+}
+
+/* ---- behind the answer ---- */
+
+struct refresh {
+	struct daemon *daemon;
+	struct arena *arena;
+	struct str target;
+	struct caller who;
+};
+
+static size_t refreshing; /* fibers of this process, which has one loop */
+
+SUSPENDS static void refresh_fiber(void *arg)
+{
+	struct refresh *r = arg;
+	struct arena *arena = r->arena;
+	struct cache_note note;
+	struct req *req;
+	enum err e = inner_request(r->daemon, arena, r->target, &r->who, &req);
+
+	if (e == OK)
+		e = http_cache_fill(req, true, &note);
+	if (e != OK)
+		log_debug("an aged answer was not refreshed", LOG_STR("target", r->target), LOG_E(e));
+	refreshing--;
+	arena_free(arena);
+}
+
+void http_cache_after(struct req *req)
+{
+	struct arena *arena;
+	struct refresh *r;
+
+	if (!req->cached || !req->cached->note.refresh || refreshing == REFRESHES_MAX)
+		return;
+	arena = arena_new();
+	r = arena_zalloc(arena, sizeof(*r));
+	*r = (struct refresh){.daemon = req->daemon, .arena = arena, .target = arena_str(arena, req->x->target), .who = req->who};
+	r->who.email = arena_str(arena, req->who.email);
+	r->who.full_name = arena_str(arena, req->who.full_name);
+	r->who.rights = arena_str(arena, req->who.rights);
+	r->who.service = arena_str(arena, req->who.service);
+	refreshing++;
+	if (fiber_spawn(req->daemon->loop, "refresh", refresh_fiber, r) != OK) {
+		refreshing--;
+		arena_free(arena);
+	}
+}
+
+/* ---- headers ---- */
+
+static void put_control(struct buf *out, const char *name, unsigned max_age, const struct cache_policy *p)
+{
+	buf_printf(out, "%s: public, max-age=%u", name, max_age);
+	if (p->swr_s != 0)
+		buf_printf(out, ", stale-while-revalidate=%u", p->swr_s);
+	if (p->sie_s != 0)
+		buf_printf(out, ", stale-if-error=%u", p->sie_s);
+	buf_puts(out, STR("\r\n"));
+}
+
+static void put_status(const struct req *req, struct buf *out)
+{
+	static const char *const states[] = {
+		[CACHE_MISS] = "MISS", [CACHE_HIT] = "HIT", [CACHE_STALE] = "STALE", [CACHE_BYPASS] = "BYPASS"};
+	static const char *const levels[] = {
+		[LEVEL_NONE] = "", [LEVEL_MEMORY] = "MEMORY", [LEVEL_REDIS] = "REDIS", [LEVEL_QUERY] = "QUERY"};
+	const struct http_cache *h = req->cached;
+	enum cache_state state = h->bypassed || req->database_only ? CACHE_BYPASS : h->note.state;
+	bool hit = (state == CACHE_HIT || state == CACHE_STALE) && !h->filled;
+	int64_t left = (h->note.fresh_until_us - req->now_us) / US_PER_S, age = (req->now_us - h->note.written_us) / US_PER_S;
+
+	buf_printf(out, "X-Cache: %s\r\n", states[state]);
+	if (!hit) {
+		buf_printf(out, "Cache-Status: schools24; fwd=%s%s\r\n", state == CACHE_BYPASS ? "bypass" : h->forward,
+			   h->note.coalesced     ? "; collapsed"
+			   : state == CACHE_MISS ? "; stored"
+						 : "");
+		return;
+	}
+	buf_printf(out, "X-Cache-Level: %s\r\nAge: %lld\r\nCache-Status: schools24; hit; ttl=%lld\r\n", levels[h->note.level],
+		   (long long)(age > 0 ? age : 0), (long long)left);
+}
+
+void http_cache_lines(const struct req *req, int status, struct buf *out)
+{
+	const struct route *r = req->route;
+	const struct cache_policy *p = r ? &r->cache : NULL;
+	bool shared = is_policy(r, "cdn") || (is_policy(r, "full") && r->roles == ROLE_ANYONE);
+
+	if (status >= 400 || req_is_write(req) || is_policy(r, "no-store")) {
+		buf_puts(out, STR("Cache-Control: no-store\r\n"));
+	} else if (shared) {
+		unsigned ttl = ttl_of(req);
+
+		put_control(out, "Cache-Control", ttl < 60 ? ttl : ttl / 5, p); /* a browser cannot be told to forget */
+		put_control(out, "CDN-Cache-Control", ttl, p);
+		put_control(out, "Surrogate-Control", ttl, p);
+	} else {
+		buf_puts(out, STR("Cache-Control: private, no-cache\r\n"));
+	}
+	if (status < 400 && p && p->policy && r->roles != ROLE_ANYONE)
+		buf_puts(out, STR("Vary: Authorization\r\n"));
+	if (status < 400 && req->cached)
+		put_status(req, out);
+}
