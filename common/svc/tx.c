@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/failpoint.h"
+#include "base/failpoint.h"
 #include "base/uuid.h"
 #include "svc/buffers.h"
 #include "svc/envelope.h"
