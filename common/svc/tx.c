@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/failpoint.h"
-#include "base/failpoint.h"
 #include "base/uuid.h"
 #include "svc/buffers.h"
 #include "svc/envelope.h"
