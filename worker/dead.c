@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "io/fiber.h"
@@ -86,6 +87,7 @@ SUSPENDS static enum err copy_one(struct queue *q, struct arena *arena, struct s
 			    arena, &meta);
 	if (e != OK || value.type != REDIS_STRING) /* it has been written anew meanwhile, or discarded */
 		return e;
+	FAILPOINT("dlq.before_copy");
 	e = insert(q, arena, id, value.s, &meta, died_ms);
 	q->w->copied_dead += e == OK;
 	return e;
