@@ -97,9 +97,9 @@ WITH given AS MATERIALIZED (
 	INSERT INTO audit_logs ({", ".join(AUDIT)})
 	SELECT {audit} FROM json_populate_recordset(NULL::audit_logs, $3::json) AS a JOIN done AS d ON d.id = a.entity_id
 ), told AS (
-	INSERT INTO outbox (id, school_id, domain, channel, envelope)
-	SELECT e.id, g.school_id, e.domain, e.channel, e.envelope
-	FROM json_to_recordset($4::json) AS e (row_id uuid, id uuid, domain text, channel text, envelope jsonb)
+	INSERT INTO outbox (id, school_id, domain, channel, envelope, buffer)
+	SELECT e.id, g.school_id, e.domain, e.channel, e.envelope, e.buffer
+	FROM json_to_recordset($4::json) AS e (row_id uuid, id uuid, domain text, channel text, envelope jsonb, buffer text)
 	JOIN done AS d ON d.id = e.row_id JOIN given AS g ON g.id = d.id
 )
 SELECT d.id, d.version, pg_current_xact_id()::text::bigint AS transaction,

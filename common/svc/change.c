@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "svc/audit.h"
@@ -18,6 +19,8 @@
 #include "svc/idem.h"
 #include "svc/service.h"
 #include "svc/through.h"
+
+#define PRESSURE_WAIT_S 5
 
 static void add_item(struct change *c, const struct entity *e, void *row)
 {
@@ -290,6 +293,7 @@ static void written(struct change *c, int64_t version)
 						     .floor = version,
 						     .buffered = true});
 	}
+	FAILPOINT("put.after_reply_before_publish");
 	req->version = version;
 	req->sync = SYNC_PENDING;
 	req->due_us = req->now_us + daemon_settings(req->daemon)->batch_interval_s * US_PER_S;
@@ -360,16 +364,40 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	return ERR_BUG;
 }
 
-enum err change_commit(struct change *c)
+/* How long the answer waits for the flush: as the client prefers; with a backlog above the high mark everybody waits, so that writers are no
+ * faster than the worker. What waits too long is answered as pending: it is acknowledged all the same. */
+static enum err back_pressure(struct change *c, int64_t *ret_wait_s)
 {
 	struct req *req = c->req;
 	int64_t wait_s = prefer_wait_s(req);
+
+	switch (req_pressure(req)) {
+	case PRESSURE_NONE:
+		break;
+	case PRESSURE_HIGH:
+		wait_s = wait_s > PRESSURE_WAIT_S ? wait_s : PRESSURE_WAIT_S;
+		break;
+	case PRESSURE_FULL:
+		req->retry_after_s = 5;
+		return req_fail_code(req, ERR_BUFFER, "buffer_full", "Too much waits to be written: try again soon");
+	}
+	c->urgent = wait_s > 0;
+	*ret_wait_s = wait_s;
+	return OK;
+}
+
+enum err change_commit(struct change *c)
+{
+	struct req *req = c->req;
+	int64_t wait_s = 0;
 	struct buffer_io io = request_buffer_io(req);
 	struct put_result result;
 	bool through = false;
 	enum err e;
 
 	e = check_one_mode(c, &through);
+	if (e == OK && !through)
+		e = back_pressure(c, &wait_s);
 	if (e != OK)
 		return e;
 	e = find_bases(c);
@@ -386,8 +414,9 @@ enum err change_commit(struct change *c)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
 	if (through)
 		return through_commit(c);
-	c->urgent = wait_s > 0;
 	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
+	if (FAILPOINT_ERR("put.before_reply"))
+		e = ERR_UNCERTAIN;
 	if (e == OK)
 		return outcome(c, &result, wait_s);
 	if (e == ERR_BUFFER && degraded_allowed(c))

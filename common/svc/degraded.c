@@ -2,11 +2,32 @@
 /* Writing with the buffer away: the worker's own guarded upsert, from the service, for writes that need no old row. */
 #include "svc/degraded.h"
 
+#include <stdlib.h>
+
+#include "base/str.h"
+#include "base/timefmt.h"
+#include "io/fiber.h"
 #include "svc/audit.h"
+#include "svc/buffers.h"
 #include "svc/daemon.h"
 #include "svc/tx.h"
 
 #define DEGRADED_MOST 4 /* at once in a process: the database must not drown in what the buffer used to absorb */
+#define ASK_US US_PER_S
+#define TELL_MS 100
+#define KEPT_S 86400                /* as long as an Idempotency-Key */
+#define CLOCKS_US (250 * US_PER_MS) /* PostgreSQL's may be ahead of the buffer's by so much */
+
+struct degraded {
+	size_t running;
+	bool writes, closing; /* writes: some route may go past the buffer */
+	struct fiber *teller;
+	struct {
+		int64_t until_us; /* real time of the last such write that is known */
+		int64_t asked_us; /* monotonic */
+		bool to_tell;
+	} v[BUFFERS_MAX];
+};
 
 bool degraded_allowed(const struct change *c)
 {
@@ -73,17 +94,157 @@ SUSPENDS static enum err commit_all(struct change *c)
 	return OK;
 }
 
+/* ---- what it leaves behind ---- */
+
+static struct degraded *degraded_of(struct daemon *d)
+{
+	if (d->degraded)
+		return d->degraded;
+	d->degraded = mem_zalloc(sizeof(*d->degraded));
+	for (const struct route *r = d->service->routes; r && r->path; r++)
+		d->degraded->writes |= (r->flags & ROUTE_FULL_STATE) != 0;
+	return d->degraded;
+}
+
+bool degraded_writes(const struct req *req, const struct entity *e)
+{
+	for (const struct route *r = daemon_service(req->daemon)->routes; r && r->path; r++) {
+		if ((r->flags & ROUTE_FULL_STATE) != 0 && r->creates == e)
+			return true;
+	}
+	return false;
+}
+
+static struct str flag_key(const struct daemon *d, struct arena *arena)
+{
+	return str_of(arena_printf(arena, "idem:%s:degraded", d->service->name));
+}
+
+static void learn(struct degraded *g, size_t i, int64_t until_us)
+{
+	if (g->v[i].until_us < until_us)
+		g->v[i].until_us = until_us;
+}
+
+/* Says it on one buffer. What the buffer gets from now on is newer, so the time of the telling is the bound. */
+SUSPENDS static bool tell(struct daemon *d, size_t i)
+{
+	struct arena *arena = arena_new();
+	struct redis_reply reply;
+	int64_t until_us = loop_real_us(d->loop) + CLOCKS_US;
+	struct str until = str_of(arena_printf(arena, "%lld", (long long)until_us)),
+		   kept = str_of(arena_printf(arena, "%d", KEPT_S));
+	enum err e = redis_call(daemon_buffer_at(d, i), arena, deadline_in(d->loop, BUFFER_TRY_MS),
+				REDIS_ARGS(STR("SET"), flag_key(d, arena), until, STR("EX"), kept), &reply);
+
+	learn(d->degraded, i, until_us);
+	arena_free(arena);
+	return e == OK && reply.type == REDIS_STATUS;
+}
+
+SUSPENDS static void teller(void *arg)
+{
+	struct daemon *d = arg;
+	struct degraded *g = d->degraded;
+	bool left = true;
+
+	g->teller = fiber_self();
+	while (left && !g->closing) {
+		left = false;
+		for (size_t i = 0; i < daemon_buffers(d); i++) {
+			if (g->v[i].to_tell && tell(d, i))
+				g->v[i].to_tell = false;
+			left |= g->v[i].to_tell;
+		}
+		if (left && sleep_ms(d->loop, TELL_MS, (struct deadline){INT64_MAX}) != OK)
+			break;
+	}
+	g->teller = NULL;
+}
+
+static void leave_word(struct req *req)
+{
+	struct daemon *d = req->daemon;
+	struct degraded *g = degraded_of(d);
+	size_t i = req->who.buffer;
+
+	if (i >= daemon_buffers(d))
+		return;
+	learn(g, i, loop_real_us(d->loop) + CLOCKS_US);
+	learn(g, i, req->version);
+	g->v[i].to_tell = true;
+	/* Without a fiber the next such write tries again; this process knows anyway. */
+	if (!g->teller && !g->closing)
+		IGNORE(fiber_spawn(d->loop, "degraded", teller, d));
+}
+
+struct redis_op *degraded_ask(struct req *req, bool now)
+{
+	struct daemon *d = req->daemon;
+	struct degraded *g = degraded_of(d);
+	size_t i = req->who.buffer;
+
+	if (!g->writes || i >= daemon_buffers(d))
+		return NULL;
+	if (!now && g->v[i].asked_us != 0 && loop_mono_us(d->loop) < g->v[i].asked_us + ASK_US)
+		return NULL;
+	g->v[i].asked_us = loop_mono_us(d->loop);
+	return redis_start(daemon_buffer_at(d, i), REDIS_ARGS(STR("GET"), flag_key(d, req->arena)));
+}
+
+void degraded_heard(struct req *req, struct redis_op *op, struct deadline d)
+{
+	struct degraded *g = req->daemon->degraded;
+	struct redis_reply reply;
+	int64_t until_us;
+
+	if (!op)
+		return;
+	if (redis_finish(op, req->arena, d, &reply) != OK)
+		g->v[req->who.buffer].asked_us = 0;
+	else if (reply.type == REDIS_STRING && str_to_i64(reply.s, &until_us))
+		learn(g, req->who.buffer, until_us);
+}
+
+int64_t degraded_until(const struct req *req)
+{
+	const struct degraded *g = req->daemon->degraded;
+	int64_t until_us = g && req->who.buffer < BUFFERS_MAX ? g->v[req->who.buffer].until_us : 0;
+
+	return until_us > loop_real_us(daemon_loop(req->daemon)) - KEPT_S * US_PER_S ? until_us : 0;
+}
+
+void degraded_cancel(struct daemon *d)
+{
+	if (!d->degraded)
+		return;
+	d->degraded->closing = true;
+	if (d->degraded->teller)
+		fiber_cancel(d->degraded->teller);
+}
+
+void degraded_close(struct daemon *d)
+{
+	free(d->degraded);
+	d->degraded = NULL;
+}
+
+/* ---- the write ---- */
+
 enum err degraded_commit(struct change *c)
 {
-	size_t *running = &c->req->daemon->degraded_running;
+	struct degraded *g = degraded_of(c->req->daemon);
 	enum err e;
 
-	if (*running >= DEGRADED_MOST) {
+	if (g->running >= DEGRADED_MOST) {
 		c->req->retry_after_s = 2;
 		return req_fail(c->req, ERR_OVERLOAD, "Writing is slow at the moment");
 	}
-	(*running)++;
+	g->running++;
 	e = commit_all(c);
-	(*running)--;
+	g->running--;
+	/* What may have been written counts as written. */
+	if (e == OK || e == ERR_UNCERTAIN || e == ERR_TIMEOUT || e == ERR_CANCELLED)
+		leave_word(c->req);
 	return e;
 }

@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "svc/bases.h"
 #include "svc/buffers.h"
+#include "svc/degraded.h"
 #include "svc/idem.h"
 #include "svc/service.h"
 
@@ -37,21 +38,24 @@ const struct entity_sql *entity_statements(struct req *req, const struct entity 
 
 /* ---- the buffer's calls on fibers ---- */
 
+static struct deadline try_deadline(const struct req *req)
+{
+	return deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
+}
+
 SUSPENDS static enum err io_eval(void *ctx, const struct redis_script *script, struct redis_args args, struct arena *arena,
 				 struct redis_reply *ret)
 {
 	struct req *req = ctx;
-	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 
-	return redis_script_call(req_buffer(req), script, args, arena, d, ret);
+	return redis_script_call(req_buffer(req), script, args, arena, try_deadline(req), ret);
 }
 
 SUSPENDS static enum err io_call(void *ctx, struct redis_args args, struct arena *arena, struct redis_reply *ret)
 {
 	struct req *req = ctx;
-	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
 
-	return redis_call(req_buffer(req), arena, d, args, ret);
+	return redis_call(req_buffer(req), arena, try_deadline(req), args, ret);
 }
 
 static int64_t io_now(void *ctx)
@@ -162,6 +166,7 @@ static enum err take_record(struct req *req, struct str value, struct base *base
 	base->row = record.deleted ? NULL : row;
 	base->floor = record.version;
 	base->creation = record.creation;
+	base->blind = record.blind; /* a change of what was written blind has not looked either */
 	base->buffered = true;
 	return OK;
 }
@@ -181,6 +186,22 @@ SUSPENDS static enum err take_table_row(struct req *req, struct base *base)
 	return OK;
 }
 
+/* A record that may be older than what was written past the buffer: the table's row counts when it is newer (degraded.h). */
+static bool may_be_old(const struct req *req, const struct base *base)
+{
+	return base->buffered && base->floor <= degraded_until(req) && degraded_writes(req, base->entity);
+}
+
+SUSPENDS static enum err compare_with_table(struct req *req, struct base *base)
+{
+	struct base table = {.entity = base->entity, .id = base->id};
+	enum err e = may_be_old(req, base) ? take_table_row(req, &table) : OK;
+
+	if (e == OK && table.floor > base->floor)
+		*base = table;
+	return e;
+}
+
 /* What one id is now; base->row NULL: nothing alive. */
 SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, struct uuid id, struct base **ret)
 {
@@ -190,7 +211,10 @@ SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, s
 	enum err e = OK;
 
 	if (entity->write != THROUGH) {
+		struct redis_op *word = degraded_ask(req, false);
+
 		e = io.call(io.ctx, REDIS_ARGS(STR("GET"), buffer_key(req->arena, entity, id)), req->arena, &reply);
+		degraded_heard(req, word, try_deadline(req));
 		if (buffer_is_away(e))
 			req->database_only = true;
 		else if (e != OK)
@@ -200,6 +224,8 @@ SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, s
 		e = take_record(req, reply.s, &base);
 	else
 		e = take_table_row(req, &base);
+	if (e == OK)
+		e = compare_with_table(req, &base);
 	if (e != OK)
 		return e;
 	*ret = base_add(req, &base);
@@ -267,12 +293,17 @@ enum err entity_get_many(struct req *req, const struct entity *e, const struct u
 	struct str *args = arena_array(req->arena, n + 1, sizeof(*args));
 	struct base *v = arena_array(req->arena, n, sizeof(*v));
 	struct redis_reply reply = {0};
-	enum err err;
+	enum err err = OK;
 
 	args[0] = STR("MGET");
 	for (size_t i = 0; i < n; i++)
 		args[i + 1] = buffer_key(req->arena, e, ids[i]);
-	err = n == 0 || e->write == THROUGH ? OK : io.call(io.ctx, (struct redis_args){args, n + 1}, req->arena, &reply);
+	if (n != 0 && e->write != THROUGH) {
+		struct redis_op *word = degraded_ask(req, false);
+
+		err = io.call(io.ctx, (struct redis_args){args, n + 1}, req->arena, &reply);
+		degraded_heard(req, word, try_deadline(req));
+	}
 	if (buffer_is_away(err))
 		req->database_only = true;
 	else if (err != OK)
@@ -283,7 +314,10 @@ enum err entity_get_many(struct req *req, const struct entity *e, const struct u
 			err = take_record(req, reply.v[i].s, &v[i]);
 			if (err != OK)
 				return err;
-			v[i].buffered = true; /* another school's too: the table is not asked */
+			err = compare_with_table(req, &v[i]);
+			if (err != OK)
+				return err;
+			v[i].buffered = true; /* another school's too: the table is not asked again */
 		}
 	}
 	err = take_table_rows(req, e, v, n);

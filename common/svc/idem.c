@@ -13,6 +13,7 @@
 #include "io/crypto.h"
 #include "svc/bases.h"
 #include "svc/buffers.h"
+#include "svc/degraded.h"
 #include "svc/service.h"
 #include "svc_sql.h"
 
@@ -164,9 +165,12 @@ SUSPENDS static enum err claim(struct req *req)
 	struct redis_op *set = redis_start(
 		buffer, REDIS_ARGS(STR("SET"), idem->claim, print, STR("NX"), STR("GET"), STR("EX"), STR(CLAIM_S)));
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(daemon_loop(req->daemon), BUFFER_TRY_MS));
+	/* Was anything written past this buffer lately? Then the answer may be in the table. */
+	struct redis_op *word = (req->route->flags & ROUTE_FULL_STATE) != 0 ? degraded_ask(req, true) : NULL;
 	struct redis_reply stored, other;
 	enum err e = redis_finish(get, req->arena, d, &stored), f = redis_finish(set, req->arena, d, &other);
 
+	degraded_heard(req, word, d);
 	if (e != OK || f != OK)
 		return e != OK ? e : f;
 	idem->claimed = other.type == REDIS_NIL;
@@ -184,7 +188,7 @@ SUSPENDS static enum err claim(struct req *req)
 SUSPENDS static enum err begin(struct req *req)
 {
 	unsigned flags = req->route->flags;
-	bool away;
+	bool away, degraded;
 	enum err e;
 
 	if (daemon_service(req->daemon)->flags & SERVICE_NO_BUFFER)
@@ -194,7 +198,8 @@ SUSPENDS static enum err begin(struct req *req)
 	away = buffer_is_away(e);
 	if (away && (flags & (ROUTE_FULL_STATE | ROUTE_THROUGH)) != 0)
 		e = OK;
-	if (e == OK && !req->replayed && ((flags & ROUTE_THROUGH) != 0 || away))
+	degraded = (flags & ROUTE_FULL_STATE) != 0 && degraded_until(req) != 0;
+	if (e == OK && !req->replayed && ((flags & ROUTE_THROUGH) != 0 || away || degraded))
 		e = idem_replay_table(req);
 	return e;
 }

@@ -54,6 +54,8 @@ static struct str events_json(const struct change *c, struct uuid row_id)
 		buf_put_uuid(&b, uuid_v7(c->req->now_us));
 		buf_printf(&b, "\",\"domain\":\"%s\",\"channel\":", domain);
 		buf_put_json(&b, e->channel);
+		buf_puts(&b, STR(",\"buffer\":"));
+		buf_put_json(&b, req_buffer_name(c->req));
 		buf_puts(&b, STR(",\"envelope\":"));
 		buf_puts(&b, e->envelope);
 		buf_putc(&b, '}');

@@ -594,6 +594,7 @@ void through_cancel(struct daemon *d)
 {
 	struct through *t = d->through;
 
+	degraded_cancel(d);
 	if (!t)
 		return;
 	t->closing = true;
@@ -615,6 +616,7 @@ void through_close(struct daemon *d)
 {
 	struct through *t = d->through;
 
+	degraded_close(d);
 	if (!t)
 		return;
 	for (size_t i = 0; i < LANES; i++) {

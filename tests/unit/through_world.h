@@ -19,6 +19,7 @@
 static struct real_pg *server;
 static struct kit *kit;
 static struct real_redis buffer;
+static size_t n_requests;
 
 static enum err no_handler(struct req *req)
 {
@@ -50,15 +51,27 @@ static inline void start_database(void)
 	server = real_pg_start();
 	real_pg_migrate(server, "0001_roles.sql");
 	real_pg_migrate(server, "0002_common.sql");
+	real_pg_migrate(server, "0009_outbox_buffer.sql");
 	real_pg_sql(server, SEATS_SQL);
 	setenv("DATABASE_URL", real_pg_url(server, "schools24_fee"), 1);
-	real_redis_start(&buffer, "maxmemory-policy noeviction");
+	real_redis_start(&buffer, "maxmemory-policy noeviction\nappendonly yes\nappendfsync always");
 	setenv("REDIS_BUFFER_URLS", buffer.url, 1);
 	setenv("REDIS_CACHE_URL", buffer.url, 1);
 }
 
+/* It keeps what it has acknowledged, until this. */
+static inline void empty_buffer(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s/appendonlydir", buffer.dir);
+	assert_int_equal(system(command), 0);
+}
+
 static inline void stop_database(void)
 {
+	real_redis_kill(&buffer);
+	empty_buffer();
 	real_redis_stop(&buffer);
 	server = real_pg_free(server);
 }
@@ -85,7 +98,7 @@ static inline struct req *a_request(const struct route *route, const char *key)
 	req->who.role = ROLE_ADMIN;
 	req->who.school_id = school_number(1);
 	req->who.user_id = school_number(200);
-	snprintf(req->id, sizeof(req->id), "request");
+	snprintf(req->id, sizeof(req->id), "%zu", ++n_requests);
 	if (key) {
 		*headers = (struct http_header){STR("Idempotency-Key"), str_of(arena_strdup(arena, key))};
 		req->x->headers = headers;
