@@ -89,7 +89,8 @@ SUSPENDS static enum err look(struct queue *q, int64_t now_ms, struct arena *are
 	q->due = v[0] + v[1] + v[2];
 	q->overdue = v[3] + v[4];
 	note_oldest(q);
-	q->late = q->oldest_first_ms != 0 && now_ms - q->oldest_first_ms >= w->interval_s * 1000;
+	/* While there is time yet: at the end of the interval it would be over before the flush. */
+	q->late = q->oldest_first_ms != 0 && now_ms - q->oldest_first_ms >= w->interval_s * 750;
 	if (board_failed_once(&w->board, q->index))
 		q->not_before_us = loop_mono_us(w->loop) + AGAIN_US;
 	return OK;

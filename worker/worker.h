@@ -40,7 +40,7 @@ struct queue {
 	int64_t due, overdue;                    /* of pending and retry; leases that have ended count as due */
 	int64_t oldest_first_ms;                 /* first unsynced of the oldest record seen waiting; 0: none */
 	int64_t retry_peak_ms, retry_peak_at_us; /* the oldest retry that came to the head lately */
-	bool late;                               /* its oldest record is older than the interval */
+	bool late;                               /* its oldest record has waited for three quarters of the interval */
 	bool paused;
 	bool news;              /* look at it now, not when the second is over */
 	int64_t flush_until_us; /* claims wait for nothing until then (POST /sync/flush) */
