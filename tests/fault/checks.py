@@ -59,17 +59,21 @@ end
 return wrong
 """
 OLDEST = """
-local t, oldest = redis.call('TIME'), 0
+local t, oldest, which = redis.call('TIME'), 0, ''
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 for _, entity in ipairs(ARGV) do
   for _, set in ipairs({'pending', 'retry', 'lease'}) do
     for _, id in ipairs(redis.call('ZRANGE', 'wb:' .. set .. ':' .. entity, 0, set == 'pending' and 0 or 200)) do
       local first = redis.call('GETRANGE', 'write_buffer:' .. entity .. ':' .. id, 10, 17)
-      if #first == 8 then oldest = math.max(oldest, now - struct.unpack('<I8', first)) end
+      local age = #first == 8 and now - struct.unpack('<I8', first) or 0
+      if age > oldest then
+        local attempts = redis.call('HGET', 'meta:write_buffer:' .. entity .. ':' .. id, 'attempts') or '0'
+        oldest, which = age, entity .. ' ' .. id .. ' in ' .. set .. ' after ' .. attempts .. ' tries'
+      end
     end
   end
 end
-return oldest
+return {oldest, which}
 """
 
 
@@ -86,7 +90,7 @@ class Residence:
         self.world, self.outcome, self.highest_s = world, outcome, 0.0
         self.gauge_s = 0.0  # what the worker says of it
         self.excused = False  # a fault is on under which nothing can be flushed
-        self.looks = 0
+        self.looks, self.why, self.which = 0, "", ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -98,20 +102,27 @@ class Residence:
         self._ended.set()
         self._thread.join()
         self.outcome.max_residence_s = self.highest_s
+        self.outcome.expect(self.looks > 0, f"the buffer could not be looked at: {self.why}")
+
+    def expect(self, limit_s: float) -> None:
+        """I12."""
+        self.outcome.expect(self.highest_s <= limit_s, f"I12: {self.which} waited {self.highest_s:.1f} s")
 
     def _run(self) -> None:
         client = self.world.redis()
         while not self._ended.wait(0.25):
             try:
                 if not self.excused:
-                    self.highest_s = max(self.highest_s, int(client.eval(OLDEST, 0, *ENTITIES)) / 1000)
+                    age_ms, which = client.eval(OLDEST, 0, *ENTITIES)
+                    if age_ms / 1000 > self.highest_s:
+                        self.highest_s, self.which = age_ms / 1000, which.decode()
                     self.looks += 1
                 if self.looks % 20 == 0:
                     invariant(self.outcome, client, "under way")
                 if self.looks % 4 == 0:
                     self.gauge_s = max(self.gauge_s, gauge(self.world, "schools24_buffer_oldest_unsynced_seconds"))
-            except (redis.RedisError, OSError):
-                continue
+            except (redis.RedisError, OSError) as error:
+                self.why = repr(error)
 
 
 def gauge(world: World, name: str) -> float:

@@ -88,22 +88,15 @@ def arm(world: World, share: float = 0.5) -> None:
 
 def kill(world: World, service: Service) -> None:
     with world.lock:
-        pid = service.process.pid
-        if pid is not None:
+        if service.process.pid is not None:
             world.restarts[service.name] += 1
             service.process.kill()
             world.start(service)
-    if pid is not None and service in world.workers:
-        # A minute of lease, told in no time: what the dead one had is claimable now.
-        world.end_leases({str(pid)})
 
 
 def kill_worker(world: World, rng: random.Random) -> None:
     """F1."""
-    try:
-        kill(world, rng.choice(world.workers))
-    except redis.RedisError:
-        pass  # the buffer is away as well: the leases end later
+    kill(world, rng.choice(world.workers))
 
 
 def stop_worker(world: World, rng: random.Random) -> None:

@@ -83,7 +83,7 @@ def unsnappy(data: bytes) -> bytes:
 class Sample:
     """A note as the daemon has packed it, to be changed."""
 
-    TEXT = b"sample " * 30
+    TEXT = b"sample " * 30 + b"end"
 
     def __init__(self, world: World) -> None:
         self.client = world.redis()
@@ -99,8 +99,8 @@ class Sample:
         _, flags, _, _, self.size, _, _, scopes, earlier = HEADER.unpack_from(record)
         sealed = record[HEADER.size + scopes + earlier:]
         self.layout, dictionary = sealed[0], sealed[1]
-        assert dictionary == 0 and flags >> 2 in (RAW, SNAPPY), "the sample is packed in another way than this reads"
-        self.packed = unsnappy(sealed[6:]) if flags >> 2 == SNAPPY else sealed[6:]
+        assert dictionary == 0 and flags >> 2 & 7 in (RAW, SNAPPY), "the sample is packed in another way than this reads"
+        self.packed = unsnappy(sealed[6:]) if flags >> 2 & 7 == SNAPPY else sealed[6:]
         assert self.TEXT in self.packed
 
     def with_text(self, text: bytes) -> bytes:

@@ -83,6 +83,7 @@ class World:
         self.play_control = Control(self.stack.folder / "play.control")    # of the daemon, when a run wants it
         old = self.stack.buffer
         self.stack.buffer = ShimmedRedis(old.name, old.folder, self.stack.logs, old.account, old.port, old.settings)
+        self.stack.buffers["main"] = self.stack.buffer
         self.stack.buffer.environment = self.control.environment(self.library)
         self.proxies = {name: Proxy({"pg": self.stack.postgres.port, "redis_buffer": self.stack.buffer.port}[name]) for name in proxies}
         for name, proxy in self.proxies.items():
@@ -91,6 +92,8 @@ class World:
         self.restarts: Counter[str] = Counter()
         self.failpoints: Callable[[Service], str] = lambda service: ""  # asked at each start of a daemon
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
+        # Workers that died, and until when their leases are ended for them: a minute, told in no time. A claim may arrive behind their death.
+        self.dead: dict[int, float] = {}
         self._ended = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
         self.baseline: dict[str, tuple[int, int]] = {}
@@ -158,14 +161,25 @@ class World:
 
     def _supervise(self) -> None:
         """What an orchestrator does: a daemon that is dead is started again at once."""
+        looked = 0.0
         while not self._ended.wait(0.05):
             with self.lock:
                 for service in [self.play, *self.workers]:
                     if service.process.pid is None and not self._ended.is_set():
                         self.restarts[service.name] += 1
                         self.start(service)
+            now = time.monotonic()
+            if self.dead and now - looked > 0.25:
+                looked = now
+                try:
+                    self.end_leases({str(pid) for pid in self.dead})
+                    self.dead = {pid: until for pid, until in self.dead.items() if until > now}
+                except redis.RedisError:
+                    pass  # the buffer is away as well: later
 
     def start(self, service: Service) -> None:
+        if service in self.workers and service.process.child is not None:
+            self.dead[service.process.child.pid] = time.monotonic() + 2
         armed = self.failpoints(service)
         service.environment["S24_FAILPOINTS"] = armed
         service.environment["S24_FAILPOINT_SEED"] = str(self.options.seed + self.restarts[service.name])

@@ -1,31 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A preloaded library that makes a server's disk, clock and memory fail on command; shim.h says how, control.py commands it. */
+/* A preloaded library that makes a server's disk and clock fail on command; shim.h says how, control.py commands it. */
 #include "shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-/* Without a control file everything is as it was. */
 static struct shim_control idle, *control = &idle;
 
 __attribute__((constructor)) static void shim_open(void)
 {
-	const char *path = getenv("S24_SHIM_CONTROL"), *delay = getenv("S24_SHIM_FSYNC_MS");
-	int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC) : -1;
-	void *map = fd >= 0 ? mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+	const char *delay = getenv("S24_SHIM_FSYNC_MS");
 
-	if (map != MAP_FAILED)
-		control = map;
-	if (fd >= 0)
-		close(fd);
+	control = shim_map(&idle);
 	if (delay != NULL)
 		control->fsync_ms = (int32_t)strtol(delay, NULL, 10);
 }
@@ -150,43 +142,4 @@ time_t time(time_t *ret)
 	if (ret != NULL)
 		*ret = ts.tv_sec;
 	return ts.tv_sec;
-}
-
-/* ---- memory ---- */
-
-/* The C library's own doors, so that nothing has to be looked up before the first allocation. */
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t n);
-
-static bool refuse(void)
-{
-	static _Atomic uint64_t state = 88172645463325252u;
-	uint64_t x;
-
-	if (control->malloc_ppb == 0)
-		return false;
-	x = atomic_fetch_add(&state, 0x9e3779b97f4a7c15u) + control->seed;
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-	if ((x ^ x >> 31) % 1000000000u >= control->malloc_ppb)
-		return false;
-	atomic_fetch_add(&control->failed, 1);
-	errno = ENOMEM;
-	return true;
-}
-
-void *malloc(size_t n)
-{
-	return refuse() ? NULL : __libc_malloc(n);
-}
-
-void *calloc(size_t n, size_t size)
-{
-	return refuse() ? NULL : __libc_calloc(n, size);
-}
-
-void *realloc(void *p, size_t n)
-{
-	return refuse() ? NULL : __libc_realloc(p, n);
 }
