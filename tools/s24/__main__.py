@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg2
 import redis
 
-from . import buffer, tests
+from . import audit, buffer, tests
 from .base import ROOT, Account, StackError, raise_file_limit
 from .build import build, step
 from .migrate import MigrationError
@@ -43,12 +43,16 @@ def standing_stack(mongo: bool | None = None) -> Stack:
     account = Account.unprivileged()
     folder = run_folder(account)
     options = folder / "options.json"
+    chosen = json.loads(options.read_text(encoding="utf-8")) if options.exists() else {}
     if mongo is None:
-        mongo = options.exists() and bool(json.loads(options.read_text(encoding="utf-8")).get("mongo"))
+        mongo = bool(chosen.get("mongo"))
+    # S24_BUFFERS=main,west: the write buffers, the first for what belongs to no school. Schools live on them, so none is ever forgotten.
+    wanted = [name.strip() for name in os.environ.get("S24_BUFFERS", "").split(",") if name.strip()]
+    buffers = list(dict.fromkeys([*(chosen.get("buffers") or ["main"]), *wanted])) if chosen or not wanted else wanted
     durability = os.environ.get("S24_DURABILITY", "aof")
     if durability not in ("memory", "aof", "replicated"):
         raise StackError("S24_DURABILITY is memory, aof or replicated")
-    return Stack(folder, folder / "bin", standing_ports(), environment=os.environ.get("SCHOOLS24_ENV", "development"), mongo=mongo, durability=durability)
+    return Stack(folder, folder / "bin", standing_ports(buffers=buffers), buffers=buffers, environment=os.environ.get("SCHOOLS24_ENV", "development"), mongo=mongo, durability=durability)
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def up(arguments: argparse.Namespace) -> int:
             changed = installed(stack, built / "bin")
         if changed:
             print(f"s24:   new: {', '.join(changed)}")
-        stack.account.write(stack.folder / "options.json", json.dumps({"mongo": arguments.mongo}) + "\n", 0o644)
+        stack.account.write(stack.folder / "options.json", json.dumps({"mongo": arguments.mongo, "buffers": list(stack.buffers)}) + "\n", 0o644)
         with step("two Redis, PostgreSQL" + (", MongoDB" if arguments.mongo else "")):
             stack.start_stores()
         with step("migrations"):
@@ -99,7 +103,7 @@ def up(arguments: argparse.Namespace) -> int:
                 print(f"s24:   {name}")
         if stack.environment != "production":
             with step("demo schools"):
-                seed(stack.postgres)
+                seed(stack.postgres, buffers=list(stack.buffers))
         if not stack.services:
             print("s24: this checkout has no daemons")
             return 0
@@ -131,12 +135,13 @@ def status(_: argparse.Namespace) -> int:
     stack = standing_stack()
     good = True
     ready: dict[str, Callable[[], bool]] = {
-        "postgres": stack.postgres.ready, "redis-buffer": stack.buffer.ready, "redis-cache": stack.cache.ready,
+        "postgres": stack.postgres.ready, **{one.name: one.ready for one in (*stack.buffers.values(), stack.cache)},
         "gateway": lambda: answers(stack.gateway.port, "/health") == 200 or stack.gateway.scheme == "https",
         **{service.name: service.is_ready for service in stack.daemons}}
-    stack.buffer.operator_password = stack.cache.operator_password = stored(stack, "redis_operator")
+    for server in (*stack.buffers.values(), stack.cache):
+        server.operator_password = stored(stack, "redis_operator")
     stack.postgres.password = stored(stack, "pg_superuser")
-    ports = {"postgres": stack.postgres.port, "redis-buffer": stack.buffer.port, "redis-cache": stack.cache.port, "gateway": stack.gateway.port,
+    ports = {"postgres": stack.postgres.port, **{one.name: one.port for one in (*stack.buffers.values(), stack.cache)}, "gateway": stack.gateway.port,
              **{service.name: service.port for service in stack.daemons}}
     for name, process in stack.processes.items():
         pid = process.pid
@@ -175,7 +180,8 @@ def running(stack: Stack) -> Stack:
     if stack.postgres.process.pid is None:
         raise StackError("PostgreSQL is not running; ./s24 up starts it")
     stack.postgres.password = stack.password("pg_superuser")
-    stack.buffer.operator_password = stack.password("redis_operator")
+    for server in stack.buffers.values():
+        server.operator_password = stack.password("redis_operator")
     return stack
 
 
@@ -184,7 +190,7 @@ def seed_command(_: argparse.Namespace) -> int:
     if stack.environment == "production":
         raise StackError("the demo schools have known passwords and never go into a production system")
     with step("demo schools"):
-        seed(stack.postgres)
+        seed(stack.postgres, buffers=list(stack.buffers))
     return 0
 
 
@@ -214,8 +220,16 @@ def env(arguments: argparse.Namespace) -> int:
 
 def buffer_show(arguments: argparse.Namespace) -> int:
     stack = running(standing_stack())
-    print(json.dumps(buffer.show(stack.buffer.client(), stack.binaries, arguments.entity, arguments.id), indent=2, ensure_ascii=False))
+    clients = [one.client() for one in stack.buffers.values()]
+    holder = next((one for one in clients if one.exists(f"write_buffer:{arguments.entity}:{arguments.id}")), clients[0])
+    print(json.dumps(buffer.show(holder, stack.binaries, arguments.entity, arguments.id), indent=2, ensure_ascii=False))
     return 0
+
+
+def audit_command(arguments: argparse.Namespace) -> int:
+    stack = running(standing_stack())
+    url = stack.postgres.url(stack.postgres.SUPERUSER, stack.postgres.password)
+    return 0 if audit.verify(url, arguments.schema, audit.parse_heads(arguments.head), print) else 1
 
 
 def train_dictionaries(_: argparse.Namespace) -> int:
@@ -259,6 +273,9 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("more", nargs=argparse.REMAINDER)
     command("env", env, "addresses and demo logins for other programs").add_argument("--json", action="store_true")
     command("migrate", migrate_command, "apply the migrations to the running database")
+    chains = command("audit", audit_command, "prove the audit chains; fails when a row was changed or a link is gone")
+    chains.add_argument("schema", nargs="?", help="one schema")
+    chains.add_argument("--head", action="append", default=[], metavar="SCHEMA:SEQ:HASH", help="a link that was seen before and must be there still")
     command("train-dictionaries", train_dictionaries, "new dictionaries of zstd for the buffer's records, with the next number, in common/svc/dicts")
     show = command("buffer", buffer_show, "show a record of the write buffer")
     show.add_argument("what", choices=["show"])

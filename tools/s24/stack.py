@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from . import gateway, services
 from .base import HOST, ROOT, Account, Process, StackError, accepts, free_ports, program, secret
@@ -22,21 +22,23 @@ MIGRATIONS = ROOT / "db" / "migrations"
 MONGO_SCRIPT = ROOT / "tools" / "s24" / "mongo_server.sh"
 FIXED = ("gateway", "pg", "redis_buffer", "redis_cache", "mongo", "worker", "worker_admin")
 # Settings that an operator may give in his environment; everything else of it stays out of the daemons.
-TUNABLE = ("BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE", "WRITE_BUFFER_",
+TUNABLE = ("AUDIT_PROOF_", "RETENTION_", "BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE", "WRITE_BUFFER_",
            "POSTGRES_", "MONGO_MAX_POOL_SIZE", "ENABLE_PROMETHEUS", "LOG_LEVEL", "S24_DRAIN_", "SENTRY_DSN", "ASAN_OPTIONS", "UBSAN_OPTIONS",
            "LSAN_OPTIONS", "TSAN_OPTIONS")
 # appendfsync of the buffer, by the durability that its daemons promise (write-path.md 9).
 FSYNC = {"memory": "everysec", "aof": "always", "replicated": "always"}
 
 
-def standing_ports(environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+def standing_ports(environment: Mapping[str, str] = os.environ, buffers: Sequence[str] = ("main",)) -> dict[str, int]:
     """Ports of `./s24 up`: a block from S24_PORT_BASE, each movable by S24_PORT_<NAME>."""
     base = int(environment.get("S24_PORT_BASE", "24000"))
     ports = {name: base + at for at, name in enumerate(FIXED)}
+    for at, name in enumerate(buffers[1:]):
+        ports[f"redis_buffer_{name}"] = base + 10 + at
     for at, name in enumerate(services.NAMES):
         ports[name], ports[f"{name}_admin"] = base + 20 + 2 * at, base + 21 + 2 * at
     for name in ports:
-        ports[name] = int(environment.get(f"S24_PORT_{name.upper()}", str(ports[name])))
+        ports[name] = int(environment.get(f"S24_PORT_{name.upper().replace('-', '_')}", str(ports[name])))
     if len(set(ports.values())) != len(ports) or not all(0 < port < 65536 for port in ports.values()):
         raise StackError("two servers have the same port, or a port is out of range: look at the S24_PORT_ variables")
     return ports
@@ -52,7 +54,8 @@ class Stack:
 
     def __init__(self, folder: pathlib.Path, binaries: pathlib.Path, ports: Mapping[str, int], *, environment: str = "development",
                  names: Iterable[str] | None = None, extra: Iterable[str] = (), fast: bool = False, durability: str = "aof", mongo: bool = False,
-                 settings: Mapping[str, str] | None = None, account: Account | None = None, daemon_account: Account | None = None) -> None:
+                 buffers: Iterable[str] = ("main",), settings: Mapping[str, str] | None = None, account: Account | None = None,
+                 daemon_account: Account | None = None) -> None:
         self.folder, self.binaries, self.ports = folder, binaries, dict(ports)
         self.environment, self.durability, self.use_mongo = environment, durability, mongo
         # A test's own daemons, and the worker that has their entities (services.TEST_FOLDERS).
@@ -65,12 +68,18 @@ class Stack:
         self.daemon_account = daemon_account or self.account
         logs = self.logs = folder / "log"
         self.secrets, self.conf = folder / "secrets", folder / "conf"
-        self.links: dict[str, int] = {}  # pg, redis_buffer, redis_cache: port of a test's proxy between the daemons and the store
+        self.links: dict[str, int] = {}  # pg, redis_buffer (the first), redis_buffer_NAME, redis_cache: port of a test's proxy between the daemons and the store
         tuning = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"} if fast else {"shared_buffers": "128MB"}
         self.postgres = Postgres(folder / "postgres", logs, self.account, ports["pg"], tuning)
-        self.buffer = Redis("redis-buffer", folder / "redis-buffer", logs, self.account, ports["redis_buffer"], {
-            "maxmemory": os.environ.get("S24_BUFFER_MAXMEMORY", "1gb"), "maxmemory-policy": "noeviction", "save": '""',
-            "appendonly": "yes", "appendfsync": FSYNC[durability]})
+        # Write buffers by name, the first where it always was.
+        self.buffers: dict[str, Redis] = {}
+        for buffer in buffers:
+            own = f"redis-buffer-{buffer}" if self.buffers else "redis-buffer"
+            port = ports.get(own.replace("-", "_", 2)) or free_ports(1)[0]
+            self.buffers[buffer] = Redis(own, folder / own, logs, self.account, port, {
+                "maxmemory": os.environ.get("S24_BUFFER_MAXMEMORY", "1gb"), "maxmemory-policy": "noeviction", "save": '""',
+                "appendonly": "yes", "appendfsync": FSYNC[durability]})
+        self.buffer = next(iter(self.buffers.values()))
         self.cache = Redis("redis-cache", folder / "redis-cache", logs, self.account, ports["redis_cache"], {
             "maxmemory": os.environ.get("S24_CACHE_MAXMEMORY", "256mb"), "maxmemory-policy": "allkeys-lfu", "save": '""', "appendonly": "no"})
         self.mongo = Mongo(MONGO_SCRIPT, folder / "mongo", ports["mongo"])
@@ -92,7 +101,7 @@ class Stack:
 
     @property
     def processes(self) -> dict[str, Process]:
-        all_of = [self.postgres, self.buffer, self.cache, *self.daemons, self.gateway]
+        all_of = [self.postgres, *self.buffers.values(), self.cache, *self.daemons, self.gateway]
         return {server.process.name: server.process for server in all_of}
 
     @property
@@ -132,12 +141,12 @@ class Stack:
 
     def start_stores(self) -> None:
         self.prepare()
-        for server, variable in ((self.buffer, "S24_PORT_REDIS_BUFFER"), (self.cache, "S24_PORT_REDIS_CACHE")):
+        for server, variable in (*((one, f"S24_PORT_{one.name.upper().replace('-', '_')}") for one in self.buffers.values()), (self.cache, "S24_PORT_REDIS_CACHE")):
             if server.process.pid is None and accepts(server.port):
                 raise StackError(f"port {server.port} is taken by another program ({variable} moves {server.name})")
         self.configure_redis()
-        self.buffer.start()
-        self.cache.start()
+        for server in (*self.buffers.values(), self.cache):
+            server.start()
         self.postgres.configure(self.password("pg_superuser"))
         self.postgres.start()
         self.postgres.set_owner_password(self.password(Postgres.OWNER))
@@ -150,7 +159,8 @@ class Stack:
         names = [*self.names, "worker"]
         entities = {name: services.buffered_entities(name, self.services[name].binary) for name in self.names if self.services[name].binary.exists()}
         passwords = {name: self.password(f"redis_{name}") for name in ("operator", *names)}
-        self.buffer.configure(services.buffer_acl(passwords, entities), passwords["operator"])
+        for buffer in self.buffers.values():
+            buffer.configure(services.buffer_acl(passwords, entities), passwords["operator"])
         self.cache.configure(services.cache_acl(passwords, list(entities)), passwords["operator"])
 
     def migrate(self) -> list[str]:
@@ -203,7 +213,7 @@ class Stack:
         password = self.password(f"redis_{name}")
         addresses = {
             "DATABASE_URL": self.database_url(name),
-            "REDIS_BUFFER_URLS": self.buffer.url(name, password, self.links.get("redis_buffer", 0)),
+            "REDIS_BUFFER_URLS": self.buffer_urls(name, password),
             "REDIS_CACHE_URL": self.cache.url(name, password, self.links.get("redis_cache", 0)),
         }
         environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()} | self.extra
@@ -213,6 +223,10 @@ class Stack:
             environment["S24_MONGO_URI_FILE"] = self.secret_file("mongo_uri", self.mongo.uri)
         if service.configure(settings, environment) and service.process.pid is not None:
             service.stop()  # start_daemons starts it again, with what is new
+
+    def buffer_urls(self, name: str, password: str) -> str:
+        urls = {buffer: server.url(name, password, self.links.get(server.name.replace("-", "_", 2), 0)) for buffer, server in self.buffers.items()}
+        return ",".join(f"{buffer}={url}" for buffer, url in urls.items()) if list(urls) != ["main"] else urls["main"]
 
     def database_url(self, name: str) -> str:
         return self.postgres.url(f"schools24_{name}", self.password(f"schools24_{name}"), port=self.links.get("pg", 0))
@@ -257,8 +271,8 @@ class Stack:
         for service in self.daemons:
             codes[service.name] = service.stop()
         self.postgres.stop()
-        self.buffer.stop()
-        self.cache.stop()
+        for server in (*self.buffers.values(), self.cache):
+            server.stop()
         self.mongo.stop()
         return codes
 
@@ -285,6 +299,7 @@ class Stack:
             "gateway_url": self.gateway.url,
             "pg_url": self.postgres.url(Postgres.SUPERUSER, self.password("pg_superuser")),
             "redis_buffer_url": self.buffer.url("operator", operator),
+            "redis_buffer_urls": {name: server.url("operator", operator) for name, server in self.buffers.items()},
             "redis_cache_url": self.cache.url("operator", operator),
             "mongo_uri": self.mongo.uri if self.use_mongo else None,
             "services": {name: of(service) for name, service in self.services.items()},
