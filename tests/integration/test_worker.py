@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 import requests
-from s24.servers import Service
+from s24 import services
+from s24.servers import Redis, Service
 
 from harness import BUILD, TestStack, wait_for
 
@@ -35,6 +36,7 @@ class World:
         self.stack.migrate()
         self.workers: list[Service] = []
         self.started = 0
+        self.second: Redis | None = None
 
     # ---- workers ----
 
@@ -70,22 +72,37 @@ class World:
             self.workers.remove(service)
             assert service.stop() == 0, service.name
         self.stack.expected_deaths.add("worker")
+        if self.second:
+            self.second.stop()
         self.stack.close()
 
-    # ---- buffer ----
+    # ---- buffers ----
+
+    def with_second_buffer(self) -> dict[str, str]:
+        """Starts another instance like the first one; the setting that makes a worker serve both."""
+        stack = self.stack
+        if self.second is None:
+            self.second = Redis("redis-second", stack.folder / "redis-second", stack.logs, stack.account, free_port(), stack.buffer.settings)
+        passwords = {name: stack.password(f"redis_{name}") for name in ("operator", "homework", "worker")}
+        self.second.configure(services.buffer_acl(passwords, {"homework": services.buffered_entities("homework", stack.services["homework"].binary)}),
+                              passwords["operator"])
+        self.second.start()
+        both = {"main": stack.buffer, "second": self.second}
+        text = ",".join(f"{name}={server.url('worker', passwords['worker'])}" for name, server in both.items())
+        return {"REDIS_BUFFER_URLS_FILE": stack.secret_file("worker.two_buffers", text)}
 
     @property
     def buffer(self) -> redis.Redis:
         return self.stack.buffer.client()
 
-    def put(self, kind: str, count: int, first: int = 0, marks: int = 0) -> dict[str, int]:
-        url = self.stack.buffer.url("homework", self.stack.password("redis_homework"))
+    def put(self, kind: str, count: int, first: int = 0, marks: int = 0, to: Redis | None = None) -> dict[str, int]:
+        url = (to or self.stack.buffer).url("homework", self.stack.password("redis_homework"))
         result = subprocess.run([str(PUT_ROWS), url, kind, str(count), str(first), str(marks)], capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
         return {line.split()[0]: int(line.split()[1]) for line in result.stdout.splitlines()}
 
-    def unsynced(self, entity: str) -> dict[str, int]:
-        client = self.buffer
+    def unsynced(self, entity: str, where: Redis | None = None) -> dict[str, int]:
+        client = where.client() if where else self.buffer
         return {name: client.zcard(f"wb:{name}:{entity}") for name in ("pending", "retry", "lease", "dlq")}
 
     def expire_leases(self) -> None:
@@ -123,10 +140,20 @@ class World:
             cursor.execute(text)
             return cursor.fetchall()
 
+    def audited(self, action: str) -> list[tuple]:
+        """Entity and reason of what an operator did, oldest first, once they are in the table."""
+        return self.query(f"SELECT entity_type, reason FROM worker.audit_logs WHERE action = '{action}' ORDER BY created_at")
+
+    def status(self, service: Service, entity: str, buffer: str = "main") -> dict:
+        rows = self.call(service, "GET", "/sync/status").json()["entities"]
+        return next(row for row in rows if row["entity"] == entity and row["buffer"] == buffer)
+
     def clear(self) -> None:
         self.buffer.flushdb()
+        if self.second and self.second.process.pid is not None:
+            self.second.client().flushdb()
         with self.stack.postgres.cursor() as cursor:
-            cursor.execute("TRUNCATE homework.homework, homework.homework_submissions, homework.dead_letter, worker.runs, homework.outbox CASCADE")
+            cursor.execute("TRUNCATE homework.homework, homework.homework_submissions, homework.dead_letter, worker.runs, homework.outbox, worker.audit_logs CASCADE")
 
     # ---- routes ----
 
@@ -200,7 +227,7 @@ def test_rows_reach_their_tables_and_leave_the_buffer(world: World) -> None:
     assert (title, marks) == ("homework 7 0", 0)
     assert metric(service, 'schools24_sync_items_total{entity="homework",result="applied"}') == 250
     assert metric(service, 'schools24_sync_items_total{entity="homework",result="superseded"}') == 0
-    assert metric(service, "schools24_buffer_durability_ok") == 1
+    assert metric(service, 'schools24_buffer_durability_ok{buffer="main"}') == 1
     assert world.buffer.get("wb:durability").decode().split()[0] == "aof"
     wait_for("the run's row", lambda: world.query("SELECT sum(applied)::int FROM worker.runs WHERE entity = 'homework'") == [(250,)], 10)
 
@@ -331,16 +358,51 @@ def test_an_absent_database_parks_nothing_and_its_return_is_noticed(world: World
     assert world.buffer.hlen("wb:own:homework") == 0
 
 
-def test_two_workers_share_the_work_and_double_nothing(world: World) -> None:
+@pytest.fixture
+def log_of_versions(world: World) -> Iterator[None]:
+    """Every version that a row of homework ever had, noted by the table itself."""
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("""CREATE TABLE public.versions_seen (id uuid, version bigint);
+            GRANT INSERT ON public.versions_seen TO PUBLIC;
+            CREATE FUNCTION public.note_version() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN INSERT INTO public.versions_seen VALUES (NEW.id, NEW.version); RETURN NULL; END $$;
+            CREATE TRIGGER note_version AFTER INSERT OR UPDATE ON homework.homework FOR EACH ROW EXECUTE FUNCTION public.note_version()""")
+    yield
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("DROP TRIGGER note_version ON homework.homework; DROP FUNCTION public.note_version; DROP TABLE public.versions_seen")
+
+
+@pytest.mark.usefixtures("log_of_versions")
+def test_two_workers_of_ten_threads_apply_no_record_twice(world: World) -> None:
     parents, children = world.put("homework", 600), world.put("submission", 600)
-    services = [world.worker(wait=False, BATCH_PROCESSOR_BATCH_SIZE="20"), world.worker(wait=False, BATCH_PROCESSOR_BATCH_SIZE="20")]
+    many = {"BATCH_PROCESSOR_BATCH_SIZE": "20", "BATCH_PROCESSOR_PARALLEL_WORKERS": "10"}
+    both = [world.worker(wait=False, **many), world.worker(wait=False, **many)]
     world.wait_drained(timeout_s=60)
     assert world.rows("homework") == parents and world.rows("homework_submission") == children
-    for service in services:
+    for service in both:
         wait_for(service.name, service.is_ready, 20)
-    applied = [metric(service, 'schools24_sync_items_total{entity="homework",result="applied"}') for service in services]
-    same = [metric(service, 'schools24_sync_items_total{entity="homework",result="same"}') for service in services]
+    applied = [metric(service, 'schools24_sync_items_total{entity="homework",result="applied"}') for service in both]
+    same = [metric(service, 'schools24_sync_items_total{entity="homework",result="same"}') for service in both]
     assert sum(applied) == 600 and sum(same) == 0, (applied, same)
+    assert dict(world.query("SELECT id::text, version FROM versions_seen")) == parents
+    assert world.query("SELECT count(*)::int FROM versions_seen") == [(600,)]
+
+
+@pytest.mark.usefixtures("log_of_versions")
+def test_a_worker_killed_between_its_batches_is_not_noticed(world: World) -> None:
+    first, many = world.put("homework", 400), {"BATCH_PROCESSOR_BATCH_SIZE": "10", "BATCH_PROCESSOR_PARALLEL_WORKERS": "10"}
+    victim = world.worker(wait=False, failpoints="flush.before_commit=sleep(30),flush.after_commit_before_ack=sleep(30)", **many)
+    world.worker(wait=False, failpoints="flush.before_commit=sleep(30)", **many)
+    wait_for("rows", lambda: len(world.rows("homework")) > 50, 30)
+    victim.process.kill()
+    world.workers.remove(victim)
+    newer = world.put("homework", 400, marks=1)  # the same rows again, while the dead one's leases stand
+    world.expire_leases()
+    world.wait_drained(timeout_s=60)
+    assert world.rows("homework") == newer
+    assert world.query("SELECT id, version FROM versions_seen GROUP BY 1, 2 HAVING count(*) > 1") == []
+    seen = world.query("SELECT id::text, version FROM versions_seen")
+    assert set(seen) <= set(first.items()) | set(newer.items())
 
 
 def test_children_that_come_before_their_parents_converge(world: World) -> None:
@@ -361,6 +423,7 @@ def test_flush_answers_when_the_backlog_is_drained(world: World) -> None:
     assert answer.json()["drained"] is True and answer.json()["remaining"] == 0
     assert world.rows("homework") == rows
     assert world.call(service, "POST", "/sync/flush", {"entity": "nothing", "reason": "test"}).status_code == 422
+    assert world.call(service, "POST", "/sync/flush", {"entity": "homework"}).status_code == 422  # no reason
     assert requests.post(f"{service.url}/api/v1/sync/flush", timeout=10).status_code == 401
 
     assert world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"}).status_code == 200
@@ -391,7 +454,7 @@ def test_sigterm_finishes_what_runs_and_leaves_no_lease(world: World) -> None:
 
 def test_workers_that_keep_dying_lose_and_double_nothing(world: World) -> None:
     """Every failpoint at five in a hundred, writes of the same rows meanwhile; what is acknowledged last is what the tables have."""
-    points = ("claim.after", "flush.before_commit", "flush.after_commit_before_ack", "ack.mid", "nack.before")
+    points = ("claim.after", "flush.before_commit", "flush.after_commit_before_ack", "ack.mid", "nack.before", "dlq.before_copy")
     parents: dict[str, int] = {}
     children: dict[str, int] = {}
     bad = set(world.put("poison", 2))
@@ -432,3 +495,204 @@ def test_events_of_an_outbox_reach_the_stream_once_they_are_committed(world: Wor
     wait_for("the marks", lambda: world.query("SELECT count(*)::int FROM homework.outbox WHERE sent_at IS NULL") == [(0,)], 10)
     messages = [heard.get_message(timeout=1) for _ in range(3)]
     assert any(message and message["type"] == "message" for message in messages)
+
+
+def test_an_event_whose_mark_was_lost_is_sent_again(world: World) -> None:
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("""INSERT INTO homework.outbox (id, school_id, domain, channel, envelope)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'homework', 'homework:assigned', jsonb_build_object('n', n) FROM generate_series(1, 5) n""")
+    broken = world.worker(failpoints="outbox.after_xadd_before_mark=kill", wait=False)
+    assert world.end(broken, dead=True) == -signal.SIGKILL
+    assert world.buffer.xlen("events:homework") == 5
+    world.worker()
+    wait_for("the marks", lambda: world.query("SELECT count(*)::int FROM homework.outbox WHERE sent_at IS NULL") == [(0,)], 20)
+    sent = [json.loads(fields[b"e"])["n"] for _, fields in world.buffer.xrange("events:homework")]
+    assert sent == [1, 2, 3, 4, 5] * 2
+
+
+def test_a_worker_killed_before_it_copies_a_dead_letter_copies_it_later(world: World) -> None:
+    bad = world.put("poison", 2)
+    broken = world.worker(failpoints="dlq.before_copy=kill", wait=False)
+    assert world.end(broken, dead=True) == -signal.SIGKILL
+    assert world.unsynced("homework")["dlq"] == 2 and world.query("SELECT id FROM homework.dead_letter") == []
+    world.worker()
+    wait_for("the copies", lambda: {row for row, in world.query("SELECT id::text FROM homework.dead_letter")} == set(bad), 70)
+
+
+# ---- early triggers, pressure ----
+
+def verdict(server: Redis) -> str:
+    word, at_ms = server.client().get("wb:pressure").decode().split()
+    assert abs(time.time() * 1000 - int(at_ms)) < 5000
+    return word
+
+
+def test_a_backlog_above_the_high_mark_is_flushed_at_once_and_told_to_the_daemons(world: World) -> None:
+    service = world.worker(interval_s=3600, WRITE_BUFFER_HIGH_MARK="60", WRITE_BUFFER_LIMIT="120", BATCH_PROCESSOR_BATCH_SIZE="10")
+    assert world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"}).status_code == 200
+    rows = world.put("homework", 50)
+    wait_for("a look", lambda: world.status(service, "homework")["pending"] == 50, 10)
+    assert verdict(world.stack.buffer) == "none"
+    rows |= world.put("homework", 30, 100)
+    wait_for("the high mark", lambda: verdict(world.stack.buffer) == "high", 10)
+    rows |= world.put("homework", 60, 200)
+    wait_for("the limit", lambda: verdict(world.stack.buffer) == "full", 10)
+    (buffer,) = world.call(service, "GET", "/sync/status").json()["buffers"]
+    assert buffer["pressure"] == "full" and buffer["backlog"] >= 140 and buffer["up"] is True and buffer["durability"] == "aof"
+    assert metric(service, 'schools24_sync_buffer_pressure{buffer="main"}') == 2
+    assert world.call(service, "POST", "/sync/resume", {"entity": "homework", "reason": "test"}).status_code == 200
+    world.wait_drained("homework", timeout_s=15)  # half of the interval would be half an hour
+    assert world.rows("homework") == rows
+    wait_for("room", lambda: verdict(world.stack.buffer) == "none", 10)
+    world.put("homework", 3, 500)
+    time.sleep(1.5)
+    assert world.unsynced("homework")["pending"] == 3  # and waits again
+
+
+def test_memory_that_runs_out_is_pressure_too(world: World) -> None:
+    service, client = world.worker(interval_s=3600), world.buffer
+    before = client.config_get("maxmemory")["maxmemory"]
+    rows = world.put("homework", 20)
+    try:
+        assert verdict(world.stack.buffer) == "none" and world.unsynced("homework")["pending"] == 20
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.4))
+        wait_for("the mark of memory", lambda: verdict(world.stack.buffer) == "high", 10)
+        world.wait_drained("homework", timeout_s=10)
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.08))
+        wait_for("its limit", lambda: verdict(world.stack.buffer) == "full", 10)
+    finally:
+        client.config_set("maxmemory", before)
+    assert world.rows("homework") == rows
+    wait_for("room", lambda: verdict(world.stack.buffer) == "none", 10)
+    assert metric(service, 'schools24_sync_buffer_pressure{buffer="main"}') == 0
+
+
+def test_a_backlog_drains_at_full_speed_not_a_batch_for_a_look(world: World) -> None:
+    rows = world.put("homework", 1500)
+    service = world.worker(interval_s=3600, WRITE_BUFFER_HIGH_MARK="100", BATCH_PROCESSOR_BATCH_SIZE="10", BATCH_PROCESSOR_PARALLEL_WORKERS="1")
+    began = time.monotonic()
+    world.wait_drained("homework", timeout_s=60)
+    assert time.monotonic() - began < 20  # 150 batches of one thread
+    assert world.rows("homework") == rows
+    assert metric(service, 'schools24_sync_transactions_total{entity="homework"}') >= 150
+
+
+# ---- operators ----
+
+def test_every_deed_of_an_operator_needs_a_reason_and_is_audited(world: World) -> None:
+    service = world.worker(interval_s=3600)
+    bad = world.put("poison", 2)
+    world.put("homework", 2)
+
+    def do(path: str, body: dict) -> dict:
+        assert world.call(service, "POST", path, body).status_code == 422, path
+        answer = world.call(service, "POST", path, {**body, "reason": f"why {path}"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    do("/sync/pause", {"entity": "homework_submission"})
+    assert world.status(service, "homework_submission")["paused"] is True
+    do("/sync/resume", {})
+    assert do("/sync/flush", {"entity": "homework"})["drained"] is True
+    one, other = bad
+    assert do("/sync/dead-letter/homework/replay", {"ids": [one]})["replayed"] == 1
+    wait_for("its second death", lambda: world.unsynced("homework")["dlq"] == 2, 10)
+    assert do("/sync/dead-letter/homework/discard", {"records": [{"id": other, "version": bad[other]}]})["discarded"] == 1
+    do("/sync/flush", {})
+    wait_for("the records", lambda: len(world.query("SELECT 1 FROM worker.audit_logs")) >= 5, 10)
+    assert world.audited("paused") == [("homework_submission", "why /sync/pause")]
+    assert world.audited("resumed") == [("all", "why /sync/resume")]
+    assert world.audited("flushed")[0] == ("homework", "why /sync/flush")
+    assert world.audited("dead_letter_replayed") == [("homework", "why /sync/dead-letter/homework/replay")]
+    assert world.audited("dead_letter_discarded") == [("homework", "why /sync/dead-letter/homework/discard")]
+
+
+def test_status_and_metrics_say_all_that_is_promised(world: World) -> None:
+    service = world.worker(interval_s=4)
+    world.put("homework", 40)
+    world.put("poison", 1)
+    world.wait_drained("homework")
+    wait_for("a run", lambda: world.status(service, "homework").get("rows_per_second", 0) > 0, 10)
+    world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"})
+    world.put("homework", 7, 100)
+    wait_for("what is due", lambda: world.status(service, "homework")["due"] == 7, 10)
+    row = world.status(service, "homework")
+    assert row["pending"] == 7 and row["leased"] == 0 and row["dead"] == 1 and row["oldest_age_seconds"] >= 2
+    assert row["applied"] == 40 and row["last_error"].startswith("23514 ") and row["breaker"] == "closed" and row["durability"] == "aof"
+    whole = world.call(service, "GET", "/sync/status").json()
+    assert whole["totals"]["pending"] >= 7 and whole["totals"]["due"] >= 7 and whole["totals"]["dead"] == 1 and whole["buffer"] == "up"
+    text = requests.get(f"{service.admin_url}/metrics", timeout=10).text
+    for name in ('buffer_items{entity="homework",state="pending"} 7', 'buffer_items{entity="homework",state="dead"} 1',
+                 'sync_items_total{entity="homework",result="dead"} 1', 'sync_items_total{entity="homework",result="applied"} 40',
+                 'sync_items_total{entity="homework",result="same"} 0', 'sync_items_total{entity="homework",result="superseded"} 0',
+                 'buffer_durability_ok{buffer="main"} 1', 'buffer_ack_newer_total{entity="homework"} 0', 'buffer_lease_reaped_total{entity="homework"} 0',
+                 'buffer_oldest_unsynced_seconds{entity="homework"} ', 'buffer_ttl_margin_seconds{entity="homework"} ',
+                 'sync_run_duration_seconds_sum{entity="homework"} ', "sync_clock_difference_seconds "):
+        assert f"\nschools24_{name}" in text, name
+    assert metric(service, 'schools24_buffer_oldest_unsynced_seconds{entity="homework"}') >= 2
+    assert metric(service, 'schools24_buffer_ttl_margin_seconds{entity="homework"}') < 7200
+    assert abs(metric(service, "schools24_sync_clock_difference_seconds")) < 0.25
+    world.call(service, "POST", "/sync/resume", {"entity": "homework", "reason": "test"})
+
+
+# ---- several buffers ----
+
+def test_two_buffers_are_drained_by_the_same_workers(world: World) -> None:
+    both = world.with_second_buffer()
+    second = world.second
+    services_of_both = [world.worker(**both), world.worker(**both)]
+    rows = world.put("homework", 130) | world.put("homework", 130, 1000, to=second)
+    children = world.put("submission", 130) | world.put("submission", 130, 1000, to=second)
+    bad = world.put("poison", 1, 2000, to=second)
+    wait_for("both", lambda: world.rows("homework") == rows and world.rows("homework_submission") == children, 30)
+    wait_for("the poison", lambda: world.unsynced("homework", second)["dlq"] == 1, 20)
+    assert second.client().get("wb:durability").decode().split()[0] == "aof" and verdict(second) == "none"
+    service = services_of_both[0]
+    wait_for("its death seen", lambda: world.status(service, "homework", "second")["dead"] == 1, 10)
+    assert world.status(service, "homework")["dead"] == 0
+    (letter,) = world.call(service, "GET", "/sync/dead-letter/homework").json()["dead_letters"]
+    assert letter["buffer"] == "second" and letter["id"] in bad
+    assert world.call(service, "GET", "/sync/dead-letter/homework?buffer=main").json()["dead_letters"] == []
+    assert world.call(service, "GET", "/sync/dead-letter/homework?buffer=third").status_code == 404
+    assert world.call(service, "POST", "/sync/dead-letter/homework/replay", {"ids": [letter["id"]], "reason": "test"}).json()["replayed"] == 1
+    wait_for("its second death", lambda: world.unsynced("homework", second)["dlq"] == 1, 10)
+    gone = {"records": [{"id": letter["id"], "version": letter["version"]}], "reason": "test"}
+    assert world.call(service, "POST", "/sync/dead-letter/homework/discard", {**gone, "buffer": "main"}).json()["discarded"] == 0
+    assert world.call(service, "POST", "/sync/dead-letter/homework/discard", gone).json()["discarded"] == 1
+
+    assert world.call(service, "POST", "/sync/pause", {"entity": "homework", "reason": "test"}).status_code == 200
+    assert world.buffer.smembers("wb:paused") == second.client().smembers("wb:paused") == {b"homework"}
+    assert world.call(service, "POST", "/sync/resume", {"entity": "homework", "reason": "test"}).status_code == 200
+    wait_for("runs of both", lambda: {name for name, in world.query("SELECT detail->>'buffer' FROM worker.runs WHERE entity = 'homework'")} == {"main", "second"}, 10)
+
+
+def test_an_event_goes_to_the_buffer_that_its_row_names(world: World) -> None:
+    world.worker(**world.with_second_buffer())
+    with world.stack.postgres.cursor() as cursor:
+        cursor.execute("""INSERT INTO homework.outbox (id, school_id, domain, channel, envelope, buffer)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'homework', 'homework:assigned', jsonb_build_object('b', b), b
+            FROM unnest(ARRAY['main', 'second', 'nowhere']) b""")
+    wait_for("the marks", lambda: world.query("SELECT buffer FROM homework.outbox WHERE sent_at IS NULL") == [("nowhere",)], 10)
+    for name, client in (("main", world.buffer), ("second", world.second.client())):
+        assert [json.loads(fields[b"e"]) for _, fields in client.xrange("events:homework")] == [{"b": name}]
+
+
+def test_a_buffer_that_is_away_stops_no_other(world: World) -> None:
+    service = world.worker(interval_s=4, **world.with_second_buffer())
+    second = world.second
+    waiting = world.put("homework", 20, to=second)
+    second.process.kill()
+    try:
+        rows = world.put("homework", 250, 1000)
+        wait_for("the other's rows", lambda: len(world.rows("homework").keys() & rows.keys()) == 250, 20)
+        whole = world.call(service, "GET", "/sync/status").json()
+        assert {buffer["buffer"]: buffer["up"] for buffer in whole["buffers"]} == {"main": True, "second": False} and whole["buffer"] == "away"
+        rows |= world.put("homework", 5, 2000)
+        answer = world.call(service, "POST", "/sync/flush", {"entity": "homework", "reason": "test"}).json()
+        left = {row["buffer"]: row.get("remaining") for row in answer["entities"]}
+        assert left == {"main": 0, "second": None} and answer["drained"] is False
+        assert len(world.rows("homework").keys() & rows.keys()) == 255
+        assert metric(service, 'schools24_sync_buffer_up{buffer="second"}') == 0
+    finally:
+        second.start()
+    wait_for("those that waited", lambda: world.rows("homework") == rows | waiting, 30)
