@@ -13,6 +13,7 @@
 #include "svc/audit.h"
 #include "svc/bases.h"
 #include "svc/buffers.h"
+#include "svc/cache_http.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"
 #include "svc/envelope.h"
@@ -223,6 +224,15 @@ static void add_audit_and_events(struct change *c)
 	c->n_rows = n;
 }
 
+/* Before the PUT: should its outcome be unknown, caches forget all the same. */
+static void touch_rows(const struct change *c)
+{
+	for (size_t i = 0; i < c->n_rows; i++) {
+		touch_row(c->req, c->items[i].entity, old_row(&c->items[i]));
+		touch_row(c->req, c->items[i].entity, c->items[i].row);
+	}
+}
+
 /* entity_put's own answer: the first row by the route's answer schema, field by field of the same name. */
 static void default_answer(struct change *c)
 {
@@ -346,6 +356,8 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	case PUT_OK:
 	case PUT_SAME:
 		written(c, r->version);
+		if (req->touched) /* before a wait for the row: others read meanwhile */
+			touch_raise(req);
 		if (wait_s > 0)
 			wait_for_row(c, wait_s);
 		return OK;
@@ -410,6 +422,7 @@ enum err change_commit(struct change *c)
 		bases_forget(req);
 	default_answer(c);
 	add_audit_and_events(c);
+	touch_rows(c);
 	if (c->too_many)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
 	if (through)
