@@ -232,12 +232,6 @@ def audit_command(arguments: argparse.Namespace) -> int:
     return 0 if audit.verify(url, arguments.schema, audit.parse_heads(arguments.head), print) else 1
 
 
-def audit_command(arguments: argparse.Namespace) -> int:
-    stack = running(standing_stack())
-    url = stack.postgres.url(stack.postgres.SUPERUSER, stack.postgres.password)
-    return 0 if audit.verify(url, arguments.schema, audit.parse_heads(arguments.head), print) else 1
-
-
 def train_dictionaries(_: argparse.Namespace) -> int:
     folder = ROOT / "common" / "svc" / "dicts"
     folder.mkdir(exist_ok=True)
@@ -279,9 +273,6 @@ def parser() -> argparse.ArgumentParser:
     fault.add_argument("more", nargs=argparse.REMAINDER)
     command("env", env, "addresses and demo logins for other programs").add_argument("--json", action="store_true")
     command("migrate", migrate_command, "apply the migrations to the running database")
-    chains = command("audit", audit_command, "prove the audit chains; fails when a row was changed or a link is gone")
-    chains.add_argument("schema", nargs="?", help="one schema")
-    chains.add_argument("--head", action="append", default=[], metavar="SCHEMA:SEQ:HASH", help="a link that was seen before and must be there still")
     chains = command("audit", audit_command, "prove the audit chains; fails when a row was changed or a link is gone")
     chains.add_argument("schema", nargs="?", help="one schema")
     chains.add_argument("--head", action="append", default=[], metavar="SCHEMA:SEQ:HASH", help="a link that was seen before and must be there still")

@@ -22,8 +22,8 @@ MIGRATIONS = ROOT / "db" / "migrations"
 MONGO_SCRIPT = ROOT / "tools" / "s24" / "mongo_server.sh"
 FIXED = ("gateway", "pg", "redis_buffer", "redis_cache", "mongo", "worker", "worker_admin")
 # Settings that an operator may give in his environment; everything else of it stays out of the daemons.
-TUNABLE = ("AUDIT_PROOF_", "RETENTION_", "BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE", "WRITE_BUFFER_",
-           "POSTGRES_", "MONGO_MAX_POOL_SIZE", "ENABLE_PROMETHEUS", "LOG_LEVEL", "S24_DRAIN_", "SENTRY_DSN", "ASAN_OPTIONS", "UBSAN_OPTIONS",
+TUNABLE = ("AUDIT_PROOF_", "RETENTION_", "BATCH_PROCESSOR_", "CACHE_", "REDIS_COMPRESSION_", "REDIS_DEFAULT_TTL", "REDIS_WRITE_BUFFER_TTL", "REDIS_POOL_SIZE",
+           "WRITE_BUFFER_", "POSTGRES_", "MONGO_MAX_POOL_SIZE", "ENABLE_PROMETHEUS", "LOG_LEVEL", "S24_DRAIN_", "SENTRY_DSN", "ASAN_OPTIONS", "UBSAN_OPTIONS",
            "LSAN_OPTIONS", "TSAN_OPTIONS")
 # appendfsync of the buffer, by the durability that its daemons promise (write-path.md 9).
 FSYNC = {"memory": "everysec", "aof": "always", "replicated": "always"}
