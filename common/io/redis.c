@@ -10,7 +10,12 @@
 #include "io/fiber.h"
 #include "io/redis_link.h"
 
-enum { IN_FLIGHT_MOST = 4096, CONNECTIONS_MOST = 64 };
+enum {
+	IN_FLIGHT_MOST = 4096,
+	CONNECTIONS_MOST = 64,
+	OPENING_MOST = 8,   /* at a time, when load calls for more */
+	TURN_BYTES = 16384, /* what Redis reads of one connection in a turn of its loop (PROTO_IOBUF_LEN) */
+};
 
 struct redis_op {
 	struct op op; /* first member */
@@ -31,6 +36,7 @@ struct conn {
 	struct redis_link link;
 	struct redis *redis;
 	struct op_list sent;
+	uint64_t answered; /* end of the last command that was answered, in the connection's stream of bytes */
 	struct timer grace;
 	bool leaving; /* the server behind it may not write any more: no new commands, gone when the old ones are answered */
 };
@@ -43,10 +49,10 @@ struct redis {
 	int64_t grace_us;
 	struct op_list waiting; /* for the first connection, or for one that was lost a moment ago */
 	uint64_t commands, errors, reconnects;
-	unsigned turn;
 	bool is_closing;
 	char error[160];
-	unsigned n;
+	unsigned n, most; /* opened; at most */
+	int64_t connect_ms;
 	struct conn conn[];
 };
 
@@ -118,6 +124,7 @@ static void on_ready(void *ctx)
 	struct redis *r = c->redis;
 
 	c->leaving = false;
+	c->answered = c->link.put_bytes;
 	if (c->link.times_ready > 1)
 		r->reconnects++;
 	for (struct redis_op *op; c->sent.n < IN_FLIGHT_MOST && (op = list_pop(&r->waiting)) != NULL;) {
@@ -144,6 +151,7 @@ static void on_reply(void *ctx, const struct redis_reply *reply)
 		redis_link_fail(&c->link, reply->type == REDIS_ERROR ? reply->s.p : "an answer without a question", true);
 		return;
 	}
+	c->answered = op->end;
 	if (reply->type == REDIS_ERROR) {
 		r->errors++;
 		if (redis_resp_is_server_fault(reply)) {
@@ -190,29 +198,36 @@ static const struct redis_link_events events = {.ready = on_ready, .reply = on_r
 
 /* ---- life */
 
+static void open_one(struct redis *r)
+{
+	struct conn *c = &r->conn[r->n++];
+
+	c->redis = r;
+	redis_link_open(&c->link, r->loop, &r->url, r->name, r->connect_ms, &events, c);
+}
+
 enum err redis_open(struct loop *loop, const struct redis_conf *conf, struct redis **ret)
 {
-	unsigned n = conf->connections > 0 ? conf->connections : 1;
+	unsigned n = conf->connections > 0 ? conf->connections : 1, most = conf->most > n ? conf->most : n;
 	struct redis_url url;
 	struct redis *r;
 	enum err e;
 
-	if (n > CONNECTIONS_MOST)
+	if (most > CONNECTIONS_MOST)
 		return ERR_INVALID;
 	e = redis_url_open(conf->url, conf->name, conf->fault, &url);
 	if (e != OK)
 		return e;
-	r = mem_zalloc(sizeof(*r) + n * sizeof(r->conn[0]));
+	r = mem_zalloc(sizeof(*r) + most * sizeof(r->conn[0]));
 	r->loop = loop;
 	r->url = url;
 	r->name = mem_strdup(conf->name);
 	r->fault = conf->fault;
 	r->grace_us = (conf->grace_ms > 0 ? conf->grace_ms : 2000) * 1000;
-	r->n = n;
-	for (unsigned i = 0; i < n; i++) {
-		r->conn[i].redis = r;
-		redis_link_open(&r->conn[i].link, loop, &r->url, r->name, conf->connect_ms, &events, &r->conn[i]);
-	}
+	r->most = most;
+	r->connect_ms = conf->connect_ms;
+	while (r->n < n)
+		open_one(r);
 	*ret = r;
 	return OK;
 }
@@ -258,18 +273,29 @@ struct redis_stats redis_stats(const struct redis *r)
 
 /* ---- commands */
 
-/* The ready connection with the fewest commands under way; of equals the next in turn. */
+/* The first ready connection that has room in the server's next turn, else the one with the fewest bytes under way. So one connection, which costs least,
+ * carries what fits into it, and under load, where one fsync covers one turn, a turn gets as many commands as there are connections for. */
 static struct conn *choose(struct redis *r)
 {
 	struct conn *best = NULL;
+	uint64_t least = UINT64_MAX;
+	unsigned opening = 0;
 
-	r->turn = r->turn + 1 < r->n ? r->turn + 1 : 0;
 	for (unsigned i = 0; i < r->n; i++) {
-		struct conn *c = &r->conn[r->turn + i < r->n ? r->turn + i : r->turn + i - r->n];
+		struct conn *c = &r->conn[i];
+		uint64_t bytes = c->link.put_bytes - c->answered;
 
-		if (c->link.state == REDIS_LINK_READY && !c->leaving && (!best || c->sent.n < best->sent.n))
-			best = c;
+		opening += c->link.state != REDIS_LINK_READY;
+		if (c->link.state != REDIS_LINK_READY || c->leaving || bytes >= least)
+			continue;
+		if (bytes < TURN_BYTES && c->sent.n < IN_FLIGHT_MOST)
+			return c;
+		best = c;
+		least = bytes;
 	}
+	/* All are busy. A server that takes no more is not asked for ever more. */
+	if (best && r->n < r->most && !r->is_closing && opening < OPENING_MOST)
+		open_one(r);
 	return best;
 }
 

@@ -37,6 +37,7 @@ struct redis_conf {
 	const char *name;   /* "buffer", "cache": logs and metrics */
 	const char *url;    /* redis://[user[:password]@]host[:port][/db] or unix:///path; rediss:// needs TLS support, else refused at open */
 	unsigned connections;
+	unsigned most;      /* as many more are opened, one after the other, while all are busy; 0: none */
 	enum err fault;     /* ERR_BUFFER or ERR_CACHE */
 	int64_t connect_ms, grace_ms; /* 1000, 2000 */
 };

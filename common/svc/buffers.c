@@ -350,11 +350,18 @@ SUSPENDS static void watch_fiber(void *arg)
 
 /* ---- life ---- */
 
+/* One fsync covers what arrived in one turn of Redis, and a connection brings at most 16 KiB a turn: where the disk is waited for, load opens more. */
+#define DISK_CONNECTIONS 64
+
 struct redis_conf buffers_conf(const struct daemon *d, size_t i)
 {
+	enum durability durability = DURABILITY_AOF;
+
+	IGNORE(durability_parse(str_of(d->settings.durability), &durability)); /* checked at start */
 	return (struct redis_conf){.name = d->buffers->v[i].label,
 				   .url = d->settings.buffers[i].url,
 				   .connections = d->settings.buffer_connections,
+				   .most = durability == DURABILITY_MEMORY ? 0 : DISK_CONNECTIONS,
 				   .fault = ERR_BUFFER,
 				   .connect_ms = 1000,
 				   .grace_ms = 2000};

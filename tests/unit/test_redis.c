@@ -177,6 +177,35 @@ static void several_connections_share_the_commands(void **state)
 	assert_int_equal(redis_stats(redis).connected, 4);
 }
 
+static void echoes(void *arg)
+{
+	static char large[4096];
+	struct redis_reply r;
+
+	(void)arg;
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(call(REDIS_ARGS(STR("ECHO"), {large, sizeof(large)}), &r), OK);
+	ended++;
+}
+
+/* A few small commands fit into one connection's turn; many large ones call for more, up to the limit. */
+static void busy_connections_are_joined_by_others(void **state)
+{
+	struct redis_conf conf = {
+		.name = "test", .url = server.url, .connections = 1, .most = 6, .fault = ERR_BUFFER, .connect_ms = 300};
+
+	(void)state;
+	redis_close(redis);
+	assert_int_equal(redis_open(loop, &conf, &redis), OK);
+	on_fiber(increments, NULL);
+	assert_int_equal(redis_stats(redis).connected, 1);
+	for (int i = 0; i < 64; i++)
+		assert_int_equal(fiber_spawn(loop, "echo", echoes, NULL), OK);
+	assert_true(fiber_drain(loop, in_ms(20000)));
+	assert_int_equal(ended, 65);
+	assert_int_equal(redis_stats(redis).connected, 6);
+}
+
 static void overloads(void *arg)
 {
 	enum { N = 4097 };
@@ -431,6 +460,7 @@ int main(void)
 		T(commands_started_together_are_answered_in_any_order_of_waiting),
 		T(fibers_share_a_connection_and_write_once_a_turn),
 		T(several_connections_share_the_commands),
+		T(busy_connections_are_joined_by_others),
 		T(above_the_cap_a_command_is_refused),
 		T(a_script_is_loaded_when_the_server_does_not_know_it),
 		T(a_script_under_a_wrong_name_is_a_fault_and_no_endless_loop),
