@@ -4,14 +4,13 @@
 
 #include <string.h>
 
-#include "base/failpoint.h"
-#include "base/log.h"
 #include "base/uuid.h"
 #include "svc/audit.h"
 #include "svc/buffers.h"
 #include "svc/daemon.h"
 #include "svc/idem.h"
 #include "svc/tx.h"
+#include "svc_sql.h"
 
 /* ---- a row as JSON ---- */
 
@@ -84,6 +83,35 @@ static struct through_row piece(const struct change *c, const struct change_item
 				    .events = first ? events_json(c, row->id) : (struct str){NULL, 0}};
 }
 
+static struct str joined(const struct through_row *const *rows, size_t n, size_t member, struct arena *arena)
+{
+	struct buf b = buf_in(arena);
+
+	buf_putc(&b, '[');
+	for (size_t i = 0; i < n; i++) {
+		struct str piece = *(const struct str *)(const void *)((const char *)rows[i] + member);
+
+		if (piece.n == 0)
+			continue;
+		if (b.n > 1)
+			buf_putc(&b, ',');
+		buf_puts(&b, piece);
+	}
+	buf_putc(&b, ']');
+	return buf_str(&b);
+}
+
+struct pg_params through_params(const struct through_row *const *rows, size_t n, struct arena *arena)
+{
+	static const size_t members[] = {offsetof(struct through_row, row), offsetof(struct through_row, wanted),
+					 offsetof(struct through_row, audit), offsetof(struct through_row, events)};
+	struct pg_param *v = arena_array(arena, ARRAY_LEN(members), sizeof(*v));
+
+	for (size_t i = 0; i < ARRAY_LEN(members); i++)
+		v[i] = PG_TEXT(joined(rows, n, members[i], arena));
+	return (struct pg_params){v, ARRAY_LEN(members)};
+}
+
 /* ---- what the request makes of it ---- */
 
 static enum err not_as_expected(struct change *c)
@@ -142,6 +170,37 @@ SUSPENDS static enum err answer_of_twin(struct change *c)
 	if (e == OK && !c->req->replayed)
 		return req_fail(c->req, ERR_IN_PROGRESS, "The first request with this Idempotency-Key is still running");
 	return e;
+}
+
+/* ---- a commit without an answer ---- */
+
+#define OUTCOME_FIELDS(F, T) F(T, TEXT, state) F(T, BOOL, there)
+SCHEMA_STRUCT(through_outcome, OUTCOME_FIELDS);
+SCHEMA_TABLE(through_outcome, OUTCOME_FIELDS);
+
+enum err through_settle(struct pg *pg, struct loop *loop, struct uuid school, int64_t transaction, struct uuid audit,
+			struct deadline d)
+{
+	enum err ret = ERR_UNCERTAIN;
+
+	for (int64_t ms = 10; ret == ERR_UNCERTAIN; ms = ms < 200 ? 2 * ms : 200) {
+		struct arena *arena = arena_new();
+		struct pg_scope scope = {.school = school, .arena = arena, .deadline = d};
+		struct through_outcome o = {0};
+		enum err e = pg_query_one(pg, &scope, &SQL_THROUGH_OUTCOME, PG_PARAMS(PG_INT8(transaction), PG_UUID(audit)),
+					  &through_outcome_schema, &o);
+
+		/* The record is what counts: behind a failover another server may know the number as somebody else's. Without it only a
+		 * transaction that has ended proves that nothing comes any more. */
+		if (e == OK && o.there)
+			ret = OK;
+		else if (e == OK && str_is(o.state, "aborted"))
+			ret = ERR_DB;
+		arena_free(arena);
+		if (ret == ERR_UNCERTAIN && sleep_ms(loop, ms, d) != OK)
+			break;
+	}
+	return ret;
 }
 
 /* ---- one row: with others' ---- */

@@ -18,8 +18,6 @@ struct through; /* of a daemon: what waits, and what is on its way */
  * ERR_UNCERTAIN; ERR_BUG. */
 SUSPENDS MUST_CHECK enum err through_commit(struct change *c);
 
-/* ---- groups (through_group.c) ---- */
-
 /* One row as JSON pieces for the entity's statement `through`. */
 struct through_row {
 	struct uuid id;
@@ -32,6 +30,13 @@ struct pg_params through_params(const struct through_row *const *rows, size_t n,
 /* clang-format on */
 SCHEMA_STRUCT(through_done, THROUGH_DONE_FIELDS);
 
+/* After a COMMIT without an answer: was the transaction done? `audit` is the id of one of its audit records. OK: yes; ERR_DB: no, and it never will be;
+ * ERR_UNCERTAIN: nobody could tell until the deadline. */
+SUSPENDS MUST_CHECK enum err through_settle(struct pg *pg, struct loop *loop, struct uuid school, int64_t transaction, struct uuid audit,
+					    struct deadline d);
+
+/* ---- groups (through_group.c) ---- */
+
 struct through_result {
 	int64_t version;
 	bool refused;     /* the row was not as expected */
@@ -41,11 +46,6 @@ struct through_result {
 /* Waits until the row's group is done. A request whose deadline is over while it is queued leaves the queue: ERR_OVERLOAD, as when the queue is full. */
 SUSPENDS MUST_CHECK enum err through_group(struct req *req, const struct entity *e, const struct through_row *row, struct uuid audit,
 					   struct through_result *ret);
-
-/* After a COMMIT without an answer: was the transaction done? `audit` is the id of one of its audit records. OK: yes; ERR_DB: no, and it never will be;
- * ERR_UNCERTAIN: nobody could tell until the deadline. */
-SUSPENDS MUST_CHECK enum err through_settle(struct pg *pg, struct loop *loop, struct uuid school, int64_t transaction, struct uuid audit,
-					    struct deadline d);
 
 void through_cancel(struct daemon *d); /* closing: what waits is told so, what runs ends soon */
 void through_close(struct daemon *d);  /* when no fiber is left */

@@ -9,7 +9,6 @@
 #include "base/timefmt.h"
 #include "io/fiber.h"
 #include "svc/daemon.h"
-#include "svc_sql.h"
 
 #define GROUP_ROWS 256
 #define GROUP_BYTES (1u << 20)
@@ -205,35 +204,6 @@ static void finish_all(struct write **v, size_t n, enum err e, const struct pg_f
 		v[i]->result.fail = *fail;
 		finish(v[i], e);
 	}
-}
-
-static struct str joined(const struct through_row *const *rows, size_t n, size_t member, struct arena *arena)
-{
-	struct buf b = buf_in(arena);
-
-	buf_putc(&b, '[');
-	for (size_t i = 0; i < n; i++) {
-		struct str piece = *(const struct str *)(const void *)((const char *)rows[i] + member);
-
-		if (piece.n == 0)
-			continue;
-		if (b.n > 1)
-			buf_putc(&b, ',');
-		buf_puts(&b, piece);
-	}
-	buf_putc(&b, ']');
-	return buf_str(&b);
-}
-
-struct pg_params through_params(const struct through_row *const *rows, size_t n, struct arena *arena)
-{
-	static const size_t members[] = {offsetof(struct through_row, row), offsetof(struct through_row, wanted),
-					 offsetof(struct through_row, audit), offsetof(struct through_row, events)};
-	struct pg_param *v = arena_array(arena, ARRAY_LEN(members), sizeof(*v));
-
-	for (size_t i = 0; i < ARRAY_LEN(members); i++)
-		v[i] = PG_TEXT(joined(rows, n, members[i], arena));
-	return (struct pg_params){v, ARRAY_LEN(members)};
 }
 
 /* Who is done, who is refused. ret[i] belongs to v[i]; NULL: refused. */
@@ -555,37 +525,6 @@ enum err through_group(struct req *req, const struct entity *e, const struct thr
 	}
 	op_unref(&w->op);
 	return err;
-}
-
-/* ---- a commit without an answer ---- */
-
-#define OUTCOME_FIELDS(F, T) F(T, TEXT, state) F(T, BOOL, there)
-SCHEMA_STRUCT(through_outcome, OUTCOME_FIELDS);
-SCHEMA_TABLE(through_outcome, OUTCOME_FIELDS);
-
-enum err through_settle(struct pg *pg, struct loop *loop, struct uuid school, int64_t transaction, struct uuid audit,
-			struct deadline d)
-{
-	enum err ret = ERR_UNCERTAIN;
-
-	for (int64_t ms = 10; ret == ERR_UNCERTAIN; ms = ms < 200 ? 2 * ms : 200) {
-		struct arena *arena = arena_new();
-		struct pg_scope scope = {.school = school, .arena = arena, .deadline = d};
-		struct through_outcome o = {0};
-		enum err e = pg_query_one(pg, &scope, &SQL_THROUGH_OUTCOME, PG_PARAMS(PG_INT8(transaction), PG_UUID(audit)),
-					  &through_outcome_schema, &o);
-
-		/* The record is what counts: behind a failover another server may know the number as somebody else's. Without it only a
-		 * transaction that has ended proves that nothing comes any more. */
-		if (e == OK && o.there)
-			ret = OK;
-		else if (e == OK && str_is(o.state, "aborted"))
-			ret = ERR_DB;
-		arena_free(arena);
-		if (ret == ERR_UNCERTAIN && sleep_ms(loop, ms, d) != OK)
-			break;
-	}
-	return ret;
 }
 
 /* ---- the end ---- */

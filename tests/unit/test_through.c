@@ -2,6 +2,10 @@
 /* Entities that are written through, on a real PostgreSQL: what one request gets, and what many at once share. */
 #include "unit/through_world.h"
 
+#include <libpq-fe.h>
+
+#include "base/failpoint.h"
+
 static const struct service service = {
 	.name = "fee", .routes = routes, .entities = fee_entities, .entity_sql = fee_entity_sql, .events = events};
 
@@ -381,6 +385,25 @@ static void twins_without_a_claim_run_once(void **state)
 
 /* ---- deadlines, loss, the end ---- */
 
+/* Compiled in, the failpoints strike: before the commit once, behind it once for a group and once for a change of several rows. */
+static void a_step_that_fails_is_done_again_and_a_lost_answer_is_looked_up(void **state)
+{
+	struct call calls[] = {a_call(make_seat, 100, "a"), a_call(two_kinds, 1, "b")};
+
+	(void)state;
+	run_calls(&calls[0], 1);
+	assert_int_equal(calls[0].e, OK);
+	run_calls(&calls[1], 1);
+	assert_int_equal(calls[1].e, OK);
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 4);
+	assert_int_equal(count("SELECT count(*) FROM fee.outbox"), 4);
+#ifdef S24_FAILPOINTS
+	assert_false(failpoint_armed("wt.before_commit"));
+	assert_false(failpoint_armed("wt.after_commit_before_reply"));
+#endif
+	free_calls(calls, 2);
+}
+
 static void a_commit_without_an_answer_is_looked_up_and_done_again(void **state)
 {
 	struct call calls[4];
@@ -398,28 +421,67 @@ static void a_commit_without_an_answer_is_looked_up_and_done_again(void **state)
 	free_calls(calls, 4);
 }
 
-static void who_waits_too_long_in_the_queue_leaves_it(void **state)
+/* Somebody else's lock stops the statements of all who write. */
+static PGconn *hold_table(void)
 {
-	struct call first = a_call(make_seat, 1, "held"), calls[6];
+	PGconn *link = PQconnectdb(real_pg_url(server, NULL));
+
+	PQclear(PQexec(link, "BEGIN"));
+	PQclear(PQexec(link, "LOCK TABLE fee.seats IN ACCESS EXCLUSIVE MODE"));
+	assert_int_equal(PQtransactionStatus(link), PQTRANS_INTRANS);
+	return link;
+}
+
+static void who_waits_too_long_in_the_queue_leaves_it_unwritten(void **state)
+{
+	struct call calls[4];
+	PGconn *holder;
 
 	(void)state;
-	run_calls(&first, 1);
-	real_pg_sql(server, "ALTER TABLE fee.seats DISABLE TRIGGER ALL");
-	for (size_t i = 0; i < 6; i++) {
+	calls[0] = a_call(make_seat, 0, "warm");
+	run_calls(calls, 1);
+	free_calls(calls, 1);
+	holder = hold_table();
+	for (size_t i = 0; i < 4; i++) {
 		calls[i] = a_call(make_seat, 10 + (int64_t)i, "queued");
-		calls[i].req->deadline = deadline_in(kit->daemon.loop, 300);
+		calls[i].req->deadline = deadline_in(kit->daemon.loop, i < 2 ? 1500 : 200);
+		start_call(&calls[i]);
+		loop_turn(kit->daemon.loop, 0); /* the first two are on their way, each alone */
+		loop_turn(kit->daemon.loop, 0);
 	}
-	/* The connections are on their way, the server stands still: nobody gets further than the queue or the first statement. */
-	kill(real_pg_pid(server), SIGSTOP);
-	kit->daemon.pg = kit->daemon.pg;
-	run_calls(calls, 6);
-	kill(real_pg_pid(server), SIGCONT);
-	for (size_t i = 0; i < 6; i++)
-		assert_true(calls[i].e == OK || calls[i].e == ERR_OVERLOAD || calls[i].e == ERR_UNCERTAIN ||
-			    calls[i].e == ERR_TIMEOUT);
-	real_pg_sql(server, "ALTER TABLE fee.seats ENABLE TRIGGER ALL");
-	free_calls(calls, 6);
-	free_calls(&first, 1);
+	while (running > 2)
+		loop_turn(kit->daemon.loop, 1000);
+	assert_int_equal(calls[2].e, ERR_OVERLOAD);
+	assert_int_equal(calls[3].e, ERR_OVERLOAD);
+	assert_true(calls[3].req->retry_after_s > 0);
+	PQfinish(holder);
+	wait_for_calls();
+	assert_int_equal(calls[0].e, OK);
+	assert_int_equal(calls[1].e, OK);
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 3);
+	free_calls(calls, 4);
+}
+
+static void whose_deadline_passes_on_the_way_does_not_know(void **state)
+{
+	struct call calls[2];
+	PGconn *holder = hold_table();
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		calls[i] = a_call(make_seat, (int64_t)i, "on the way");
+		calls[i].req->deadline = deadline_in(kit->daemon.loop, i == 0 ? 200 : 1500);
+		start_call(&calls[i]);
+	}
+	while (running > 1)
+		loop_turn(kit->daemon.loop, 1000);
+	assert_int_equal(calls[0].e, ERR_UNCERTAIN);
+	free_calls(calls, 1); /* the row that is still on its way has texts of its own */
+	PQfinish(holder);
+	wait_for_calls();
+	assert_int_equal(calls[1].e, OK);
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 2);
+	free_calls(&calls[1], 1);
 }
 
 static void a_daemon_that_closes_tells_who_waits(void **state)
@@ -444,6 +506,7 @@ static void a_daemon_that_closes_tells_who_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(a_step_that_fails_is_done_again_and_a_lost_answer_is_looked_up), /* first: it takes the failpoints' counts */
 		T(a_row_is_committed_with_its_record_and_event_before_the_answer),
 		T(a_row_is_changed_and_deleted),
 		T(a_natural_id_finds_the_row_that_is_there_even_a_deleted_one),
@@ -456,11 +519,13 @@ int main(void)
 		T(a_repeated_key_gives_the_stored_answer),
 		T(twins_without_a_claim_run_once),
 		T(a_commit_without_an_answer_is_looked_up_and_done_again),
-		T(who_waits_too_long_in_the_queue_leaves_it),
+		T(who_waits_too_long_in_the_queue_leaves_it_unwritten),
+		T(whose_deadline_passes_on_the_way_does_not_know),
 		T(a_daemon_that_closes_tells_who_waits),
 	};
 	int failed;
 
+	setenv("S24_FAILPOINTS", "wt.before_commit=err:1:1,wt.after_commit_before_reply=err:1:2", 1);
 	start_database();
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	stop_database();
