@@ -8,11 +8,13 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import requests
 
 from s24.seed import PASSWORD, SCHOOLS, choose_buffer, identity, seed
-from s24.servers import Redis
+from s24.servers import Redis, Service
 
 from harness import BUILD, Client, TestStack, wait_for
 from scene import FIRST, SECOND, assign, class_id, email, flush, problem, sign_in, subject_id
@@ -42,7 +44,7 @@ def assign_in(system: TestStack, school: str, **more: str) -> dict:
 
 
 def id_of(made: dict) -> str:
-    return made.get("homework_id") or made["homework"]["id"]
+    return made["id"]
 
 
 def keys(server: Redis, pattern: str) -> set[str]:
@@ -50,10 +52,14 @@ def keys(server: Redis, pattern: str) -> set[str]:
 
 
 def metric(system: TestStack, service: str, name: str, buffer: str) -> int:
-    text = Client(system.services[service].admin_url).get("/metrics").body.decode()
+    text = requests.get(f"{system.services[service].admin_url}/metrics", timeout=10).text
     found = [line for line in text.splitlines() if line.startswith(f"{name}{{") and f'buffer="{buffer}"' in line]
     assert len(found) == 1, (name, buffer, found)
     return int(found[0].split()[-1])
+
+
+def readiness(service: Service) -> dict[str, Any]:
+    return requests.get(f"{service.admin_url}/ready", timeout=10).json()
 
 
 @contextlib.contextmanager
@@ -63,8 +69,7 @@ def away(system: TestStack, server: Redis) -> Iterator[None]:
         yield
     finally:
         server.start()
-        wait_for("every daemon sees it again", lambda: all(service.is_ready() and json.loads(Client(service.admin_url).get("/ready").body)["away"] == []
-                                                            for service in system.services.values()), 30)
+        wait_for("every daemon sees it again", lambda: all(readiness(service)["status"] == "ready" for service in system.daemons), 30)
 
 
 def test_a_school_is_where_the_command_says(system: TestStack) -> None:
@@ -133,9 +138,8 @@ def test_one_buffer_away_is_felt_by_its_schools_alone(system: TestStack) -> None
     flush(system)
     wait_for("the second school's is in the database", lambda: not keys(system.buffers["west"], "write_buffer:*"), 30)
     with away(system, system.buffers["west"]):
-        wait_for("homework notices", lambda: b"buffer west" in Client(homework.admin_url).get("/ready").body, 10)
-        body = json.loads(Client(homework.admin_url).get("/ready").body)
-        assert body["status"] == "degraded" and homework.is_ready(), body
+        wait_for("homework notices", lambda: "buffer west" in readiness(homework)["away"], 10)
+        assert readiness(homework)["status"] == "degraded" and homework.is_ready()
         # The first school: as if nothing had happened.
         fields = {"class_id": class_id(), "subject_id": subject_id()}
         started = time.monotonic()
