@@ -22,7 +22,21 @@ def update_set(entity: dict) -> str:
     return ",\n\t".join(f"{c} = EXCLUDED.{c}" for c in columns(entity) if c not in kept)
 
 
+def document_statements(entity: dict) -> dict[str, str]:
+    """Of a collection in the embedded document store; MongoDB needs none."""
+    table, collection = entity["table"], entity["collection"]
+    schema = table.split(".")[0]
+    return {
+        "flush": f"-- $1 school, $2 ids, $3 versions, $4 documents ('' a tombstone) → i from 1, outcome (enum doc_outcome)\n"
+                 f"SELECT i, outcome FROM {schema}.documents_put($1, '{collection}', $2, $3, $4)",
+        "versions": f"-- $1 ids → id, school_id, version, deleted_at\n"
+                    f"SELECT id, school_id, v AS version, deleted_at FROM {table} WHERE collection = '{collection}' AND id = ANY($1)",
+    }
+
+
 def statements(entity: dict) -> dict[str, str]:
+    if "collection" in entity:
+        return document_statements(entity)
     name, table, cols = entity["name"], entity["table"], columns(entity)
     listed = ", ".join(cols)
     version = cols.index("version") + 1
@@ -143,7 +157,7 @@ def main() -> None:
             symbols.append(f'static const struct pg_stmt {name} = {{.name = "{name}", .sql =\n{literal(text)}}};')
             row.append(f".{kind} = &{name}")
         rows.append("\t{" + ", ".join(row) + "},")
-        if entity["write"] == "buffer":
+        if entity["write"] == "buffer" and "collection" not in entity:
             sources.append(live(entity))
     (sql_dir / "live.sql").write_text("\n".join(sources), encoding="utf-8")
     out.with_suffix(".h").write_text(

@@ -14,7 +14,7 @@
 #include "verdict.h"
 
 /* Each has its own breaker: a job goes on while another database is away. */
-enum database { DATABASE_ROWS, DATABASES };
+enum database { DATABASE_ROWS, DATABASE_DOCUMENTS, DATABASES };
 
 /* An entity in a buffer. */
 struct job {

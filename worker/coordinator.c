@@ -9,11 +9,13 @@
 #include "io/loop.h"
 #include "plan.h"
 #include "svc/daemon.h"
+#include "svc/documents.h"
 #include "worker.h"
 
 #define LOOK_MS 1000
 #define JITTER_MS 300
 #define SPACING_MS 5
+#define PROBE_MS 3000
 #define DURABILITY_US (60 * US_PER_S)
 #define CLOCK_US (10 * US_PER_S)
 #define AGAIN_US US_PER_S       /* after a turn that failed in Redis */
@@ -137,7 +139,8 @@ static void dispatch(struct source *s, struct arena *arena)
 	for (size_t i = 0; i < w->n_targets; i++) {
 		const struct queue *q = &s->queues[i];
 
-		rows[i] = (struct plan_row){.service = w->services[i],
+		/* Documents have no foreign keys, and another store: they are nobody's children. */
+		rows[i] = (struct plan_row){.service = q->target->entity->collection ? (const void *)q->target : w->services[i],
 					    .level = q->target->entity->level,
 					    .due = q->due,
 					    .overdue = q->overdue,
@@ -194,11 +197,20 @@ SUSPENDS static enum err probe_rows(struct worker *w)
 	return watch_database(w, &now_us);
 }
 
+/* MongoDB, or PostgreSQL again: a breaker of its own all the same, so neither store of a service stops the other. */
+SUSPENDS static enum err probe_documents(struct worker *w)
+{
+	if (daemon_settings(w->daemon)->mongo_uri[0] == '\0')
+		return probe_rows(w);
+	return docstore_ping(daemon_documents(w->daemon), deadline_in(w->loop, PROBE_MS));
+}
+
 static const struct {
 	const char *name;
 	enum err (*ask)(struct worker *w);
 } probes[DATABASES] = {
 	[DATABASE_ROWS] = {"postgresql", probe_rows},
+	[DATABASE_DOCUMENTS] = {"documents", probe_documents},
 };
 
 SUSPENDS static void probe(struct worker *w)

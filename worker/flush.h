@@ -18,6 +18,10 @@
 #define ROW_STATE_FIELDS(F, T) F(T, UUID, id) F(T, UUID, school_id) F(T, INT, version) F(T, TIME, deleted_at)
 SCHEMA_STRUCT(row_state, ROW_STATE_FIELDS);
 
+/* Versions of rows that a store of documents has refused one by one: a unique index, or no document at all. */
+#define ROW_REFUSED_INDEX (-1)
+#define ROW_REFUSED_FORM (-2)
+
 struct flush_target {
 	const struct entity *entity;
 	const struct entity_sql *sql;

@@ -219,7 +219,7 @@ static enum step step_write(struct attempt *a)
 
 		if (s == NULL)
 			continue;
-		item->fate = FATE_APPLIED;
+		item->fate = s->version > 0 ? FATE_APPLIED : FATE_REFUSED;
 		item->version = s->version;
 	}
 	return STEP_COMPARE;
@@ -281,6 +281,13 @@ static void refuse(struct turn *turn, struct item *item)
 		break;
 	case FATE_UNSEEN:
 		give_back_counted(turn, item, "row neither written nor found");
+		break;
+	case FATE_REFUSED:
+		turn_give_back_one(turn, item,
+				   (struct return_options){.permanent = true,
+							   .error = item->version == ROW_REFUSED_INDEX
+									    ? "another document has its unique value"
+									    : "it cannot be a document"});
 		break;
 	case FATE_OPEN:
 	case FATE_APPLIED:

@@ -14,6 +14,7 @@ enum fate {
 	FATE_EXISTS,     /* written blind, and there is a living row */
 	FATE_FOREIGN,    /* the row is another school's */
 	FATE_UNSEEN,     /* neither written nor found */
+	FATE_REFUSED,    /* alone among others that were written: item.version says why */
 };
 
 struct item {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker: everything buffered reaches PostgreSQL through it. */
+/* The worker: everything buffered reaches PostgreSQL and the document store through it. */
 #include "worker.h"
 #include "worker_entity_sql.h"
 
 static const struct service worker = {
 	.name = "worker",
 	.routes = worker_routes,
+	.flags = SERVICE_DOCUMENTS, /* whose server its loop asks for life; what is written goes by the threads' own connections */
 	.entities = worker_entities,
 	.entity_sql = worker_entity_sql,
 	.uses = {"auth"}, /* for sessions, while the buffer does not know them */

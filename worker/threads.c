@@ -8,9 +8,11 @@
 
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "flush_documents.h"
 #include "io/loop.h"
 #include "io/pg_sync.h"
 #include "io/redis_sync.h"
+#include "svc/daemon.h"
 #include "worker.h"
 
 #define STATEMENT_MS 10000
@@ -25,7 +27,8 @@ struct thread {
 	struct redis_sync *redis;    /* that of the ticket in hand */
 	struct pg_sync *pg;
 	const char *pg_url;
-	uint64_t *made; /* of each target: the connection that has its temporary table; 0: none */
+	struct docstore_sync *mongo; /* NULL: documents are in PostgreSQL */
+	uint64_t *made;              /* of each target: the connection that has its temporary table; 0: none */
 	struct arena *arena;
 	uint64_t random;
 	char token[128];
@@ -188,9 +191,12 @@ static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
 	const struct buffer_io io = {t, io_eval, io_call, io_now, io_pause, io_random};
+	const struct flush_db rows = {t, db_begin, db_copy, db_flush, db_versions, db_commit, db_rollback, db_reset, db_fail};
+	struct flush_documents documents = {.mongo = t->mongo, .pg = &t->pg, .rows = &rows};
 	/* How each kind of database is written to. */
 	const struct flush_db dbs[DATABASES] = {
-		[DATABASE_ROWS] = {t, db_begin, db_copy, db_flush, db_versions, db_commit, db_rollback, db_reset, db_fail},
+		[DATABASE_ROWS] = rows,
+		[DATABASE_DOCUMENTS] = flush_documents_db(&documents),
 	};
 	struct flusher f = {
 		.io = &io, .token = str_of(t->token), .limits = FLUSH_LIMITS_DEFAULT, .stopping = is_stopping, .ctx = t};
@@ -219,6 +225,7 @@ static enum err open_buffers(struct thread *t)
 
 static enum err thread_open(struct thread *t, struct worker *w, unsigned number, const char *pg_url)
 {
+	const char *mongo_uri = daemon_settings(w->daemon)->mongo_uri;
 	enum err e;
 
 	t->w = w;
@@ -228,6 +235,8 @@ static enum err thread_open(struct thread *t, struct worker *w, unsigned number,
 	random_bytes(&t->random, sizeof(t->random));
 	snprintf(t->token, sizeof(t->token), "%s:%u-%08" PRIx32, w->identity, number, (uint32_t)t->random);
 	e = open_buffers(t);
+	if (e == OK && mongo_uri[0] != '\0')
+		e = docstore_sync_open(mongo_uri, &t->mongo);
 	return e == OK ? pg_sync_open(pg_url, STATEMENT_MS, LOCK_MS, &t->pg) : e;
 }
 
@@ -236,6 +245,7 @@ static void thread_close(struct thread *t)
 	for (size_t i = 0; i < t->w->n_sources; i++)
 		redis_sync_close(t->buffers[i]);
 	free(t->buffers);
+	docstore_sync_close(t->mongo);
 	pg_sync_close(t->pg);
 	free(t->made);
 	arena_free(t->arena);
@@ -247,6 +257,8 @@ struct threads *threads_start(struct worker *w, const char *pg_url, unsigned n)
 	sigset_t every, before;
 
 	all->v = mem_zalloc((n + 1) * sizeof(*all->v));
+	for (size_t i = 0; i < w->n_queues; i++)
+		w->board.v[i].database = w->queues[i].target->entity->collection ? DATABASE_DOCUMENTS : DATABASE_ROWS;
 	sigfillset(&every);
 	pthread_sigmask(SIG_SETMASK, &every, &before); /* signals are the loop's */
 	for (; all->n < n; all->n++) {

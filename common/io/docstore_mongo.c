@@ -309,6 +309,13 @@ static void init_library(void)
 	mongoc_log_set_handler(NULL, NULL); /* its lines may quote documents and addresses */
 }
 
+void mongo_library(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, init_library);
+}
+
 static void set_default(mongoc_uri_t *uri, const char *option, int32_t value)
 {
 	if (!mongoc_uri_has_option(uri, option))
@@ -316,24 +323,35 @@ static void set_default(mongoc_uri_t *uri, const char *option, int32_t value)
 }
 
 /* The driver's own waits are made for people at a shell: 30 s to find a server, 5 min for an answer. */
-static mongoc_client_pool_t *open_clients(const char *text)
+mongoc_uri_t *mongo_uri_of(const char *text, struct mongo_waits waits)
 {
 	bson_error_t error;
 	mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
-	mongoc_client_pool_t *clients;
 	mongoc_write_concern_t *durable;
 
 	if (uri == NULL)
 		return NULL;
-	set_default(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 2000);
-	set_default(uri, MONGOC_URI_CONNECTTIMEOUTMS, 2000);
-	set_default(uri, MONGOC_URI_SOCKETTIMEOUTMS, 10000);
-	set_default(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, 2000);
+	set_default(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, waits.selection_ms);
+	set_default(uri, MONGOC_URI_CONNECTTIMEOUTMS, waits.connect_ms);
+	set_default(uri, MONGOC_URI_SOCKETTIMEOUTMS, waits.socket_ms);
 	durable = mongoc_write_concern_new();
 	mongoc_write_concern_set_wmajority(durable, 10000);
 	mongoc_write_concern_set_journal(durable, true);
 	mongoc_uri_set_write_concern(uri, durable);
 	mongoc_write_concern_destroy(durable);
+	return uri;
+}
+
+static mongoc_client_pool_t *open_clients(const char *text)
+{
+	mongoc_uri_t *uri = mongo_uri_of(text,
+					 (struct mongo_waits){.selection_ms = 2000, .connect_ms = 2000, .socket_ms = 10000});
+	mongoc_client_pool_t *clients;
+	bson_error_t error;
+
+	if (uri == NULL)
+		return NULL;
+	set_default(uri, MONGOC_URI_WAITQUEUETIMEOUTMS, 2000);
 	clients = mongoc_client_pool_new_with_error(uri, &error);
 	mongoc_uri_destroy(uri);
 	if (clients != NULL)
@@ -356,12 +374,11 @@ enum err docstore_open_mongo(struct loop *loop, struct work_pool *pool, const ch
 						      .get = get_mongo,
 						      .find = find_mongo,
 						      .create_index = mongo_create_index};
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	mongoc_client_pool_t *clients;
 	struct docstore_mongo *s;
 	struct buf name = {0};
 
-	pthread_once(&once, init_library);
+	mongo_library();
 	clients = open_clients(uri);
 	if (clients == NULL)
 		return ERR_INVALID;

@@ -45,6 +45,7 @@ struct mongo_job {
 	struct doc *docs;
 	size_t n;
 	enum doc_outcome *outcomes;
+	bool append; /* insert only: whatever stands there already is it */
 	bool *duplicate;
 	int64_t *stored_v;
 	/* get, find */
@@ -64,7 +65,14 @@ struct mongo_job *mongo_job_new(struct docstore *port, enum err (*fn)(struct mon
 /* Runs and gives the job away. collect(job, to) is called on the loop, and only after fn returned OK. */
 SUSPENDS enum err mongo_job_run(struct mongo_job *j, void (*collect)(struct mongo_job *j, void *to), void *to, struct deadline d);
 
+void mongo_library(void); /* once, before the first client */
+struct mongo_waits {
+	int32_t selection_ms, connect_ms, socket_ms;
+};
+mongoc_uri_t *mongo_uri_of(const char *text, struct mongo_waits waits); /* majority, journal, 10 s; NULL: no URI */
+
 /* On pool threads: */
+enum err mongo_upsert_now(struct mongo_job *j, mongoc_client_t *client); /* docs, n, outcomes, duplicate, stored_v are there */
 mongoc_collection_t *mongo_collection_of(struct mongo_job *j, mongoc_client_t *client, const char *name);
 enum err mongo_fault_of(const bson_error_t *error);
 /* Calls `each` for every document found; it returns false for one that cannot be read: ERR_CORRUPT. */

@@ -123,7 +123,8 @@ static bool add_write(struct mongo_job *j, mongoc_bulk_operation_t *bulk, const 
 	bson_append_document_end(&selector, &older);
 	bson_init(&own);
 	ok = mongo_document(&own, j->school, doc, j->now_us, x->path[0] != '\0' ? x->path : NULL, x->expire_s) &&
-	     mongoc_bulk_operation_replace_one_with_opts(bulk, &selector, &own, opts, &error);
+	     (j->append ? mongoc_bulk_operation_insert_with_opts(bulk, &own, NULL, &error)
+			: mongoc_bulk_operation_replace_one_with_opts(bulk, &selector, &own, opts, &error));
 	bson_destroy(&own);
 	bson_destroy(&selector);
 	bson_destroy(opts);
@@ -224,7 +225,7 @@ static enum err upsert_rounds(struct mongo_job *j, mongoc_collection_t *c, const
 		if (e != OK)
 			return e;
 		for (size_t i = 0; i < met; i++) {
-			if (j->stored_v[ops[i]] >= j->docs[ops[i]].version)
+			if (j->stored_v[ops[i]] >= j->docs[ops[i]].version || (j->append && j->stored_v[ops[i]] > 0))
 				j->outcomes[ops[i]] = DOC_NEWER;
 			else if (round > 0)
 				j->outcomes[ops[i]] = DOC_REFUSED;
@@ -236,7 +237,7 @@ static enum err upsert_rounds(struct mongo_job *j, mongoc_collection_t *c, const
 	return OK;
 }
 
-static enum err upsert_job(struct mongo_job *j, mongoc_client_t *client)
+enum err mongo_upsert_now(struct mongo_job *j, mongoc_client_t *client)
 {
 	mongoc_collection_t *c = mongo_collection_of(j, client, j->collection);
 	struct mongo_expiry x;
@@ -256,7 +257,7 @@ static void collect_outcomes(struct mongo_job *j, void *to)
 SUSPENDS enum err mongo_upsert(struct docstore *port, const struct doc_scope *scope, const char *collection,
 			       const struct doc *docs, size_t n, enum doc_outcome *outcomes)
 {
-	struct mongo_job *j = mongo_job_new(port, upsert_job, collection, scope->deadline);
+	struct mongo_job *j = mongo_job_new(port, mongo_upsert_now, collection, scope->deadline);
 
 	j->school = scope->school;
 	j->n = n;

@@ -10,6 +10,8 @@
 #include "svc/bases.h"
 #include "svc/buffers.h"
 #include "svc/degraded.h"
+#include "svc/document_row.h"
+#include "svc/documents.h"
 #include "svc/idem.h"
 #include "svc/service.h"
 
@@ -171,6 +173,41 @@ static enum err take_record(struct req *req, struct str value, struct base *base
 	return OK;
 }
 
+/* The store does not tell the version of what is deleted, but who has just flushed the deletion has left it in the marker: the floor of a creation. */
+SUSPENDS static void take_marker(struct req *req, struct base *base)
+{
+	struct buffer_io io = request_buffer_io(req);
+	struct str key = buffer_meta_key(req->arena, base->entity, base->id);
+	struct redis_reply reply;
+
+	if (io.call(io.ctx, REDIS_ARGS(STR("HMGET"), key, STR("ver"), STR("deleted")), req->arena, &reply) == OK &&
+	    reply.type == REDIS_ARRAY && reply.n == 2 && reply.v[1].type == REDIS_STRING && str_is(reply.v[1].s, "1") &&
+	    reply.v[0].type == REDIS_STRING)
+		IGNORE(str_to_i64(reply.v[0].s, &base->floor)); /* the script wrote it */
+}
+
+/* Of a collection. */
+SUSPENDS static enum err take_document(struct req *req, struct base *base)
+{
+	struct doc_scope scope = docs_scope(req);
+	struct docstore *store = daemon_documents(req->daemon);
+	struct doc doc;
+	void *row;
+	enum err e = store ? docstore_get(store, &scope, base->entity->collection, base->id, &doc) : ERR_BUG;
+
+	if (e == ERR_NOT_FOUND) {
+		take_marker(req, base);
+		return OK;
+	}
+	if (e == OK)
+		e = document_row(base->entity, req->who.school_id, &doc, req->arena, &row);
+	if (e != OK)
+		return e;
+	base->row = row;
+	base->floor = doc.version;
+	return OK;
+}
+
 SUSPENDS static enum err take_table_row(struct req *req, struct base *base)
 {
 	const struct entity_sql *sql = entity_statements(req, base->entity);
@@ -223,7 +260,7 @@ SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, s
 	if (e == OK && reply.type == REDIS_STRING)
 		e = take_record(req, reply.s, &base);
 	else
-		e = take_table_row(req, &base);
+		e = entity->collection ? take_document(req, &base) : take_table_row(req, &base);
 	if (e == OK)
 		e = compare_with_table(req, &base);
 	if (e != OK)
@@ -251,7 +288,7 @@ enum err entity_get_child(struct req *req, const struct entity *e, struct uuid i
 	const struct base *above = base_find(req, parent, ((const struct row *)parent_row)->id);
 	enum err err = entity_get(req, e, id, ret);
 
-	if (err == ERR_DB && above && above->buffered && above->creation) {
+	if (err == ERR_DB && !e->collection && above && above->buffered && above->creation) {
 		base_add(req, &(struct base){.entity = e, .id = id, .blind = true});
 		return ERR_NOT_FOUND;
 	}
@@ -272,6 +309,12 @@ SUSPENDS static enum err take_table_rows(struct req *req, const struct entity *e
 	}
 	if (wanted == 0)
 		return OK;
+	if (entity->collection) {
+		e = OK;
+		for (size_t i = 0; e == OK && i < n; i++)
+			e = v[i].buffered ? OK : take_document(req, &v[i]);
+		return e;
+	}
 	e = db_query(req, entity_statements(req, entity)->get_many, PG_PARAMS(PG_UUIDS(((struct list){ids, wanted}))),
 		     entity->schema, &rows);
 	for (size_t k = 0; e == OK && k < rows.n; k++) {

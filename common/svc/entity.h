@@ -43,6 +43,9 @@ enum write_mode {
 struct entity {
 	const char *name;   /* "homework_submission": buffer keys, events, audit */
 	const char *table;  /* "homework.homework_submissions" */
+	/* Its rows are documents of the document store instead: "activity_logs", with .table "<service>.documents". Read by entity_get and docstore_find;
+	 * NULL: rows of the table. Never THROUGH; values of FIELD_JSON need keys that doc_check (io/docstore.h) takes, or the worker parks the record. */
+	const char *collection;
 	const struct schema *schema; /* a ROW_TABLE */
 	enum write_mode write;
 	unsigned level;     /* flush order: parents first */
@@ -63,6 +66,7 @@ struct entity_sql {
 	const struct pg_stmt *upsert; /* pg_row_params; guarded; version := greatest(clock, row's + 1) when $version is 0; returns id, version */
 	const struct pg_stmt *through; /* rows that are written through, with audit records, events and kept answers (through.c); NULL for others */
 	const struct pg_stmt *copy_table, *copy, *flush, *versions; /* the worker's: temp table, COPY, upsert from it, id/version/school of ids */
+	/* Of a collection there are flush ($1 school, ids, versions, documents → i, outcome: the embedded store's) and versions alone. */
 };
 
 const struct field *entity_field(const struct entity *e, const char *name); /* aborts when the descriptor is wrong */

@@ -165,6 +165,8 @@ void print_entities(const struct service *s, struct buf *out)
 		buf_puts(out, i != 0 ? STR(",\n{") : STR("\n{"));
 		put_text(out, "name", e->name);
 		put_text(out, "table", e->table);
+		if (e->collection != NULL)
+			put_text(out, "collection", e->collection);
 		put_text(out, "write", write_names[e->write]);
 		put_int(out, "level", e->level);
 		put_int(out, "layout", e->schema->layout > 0 ? e->schema->layout : 1);
