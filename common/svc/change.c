@@ -16,6 +16,7 @@
 #include "svc/cache_http.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"
+#include "svc/document_row.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
@@ -118,6 +119,10 @@ static enum err check_whole(struct change *c, const struct change_item *item)
 			return req_fail(c->req, ERR_BUG, "a row of %s is put without its %s", item->entity->name,
 					s->fields[i].name);
 	}
+	/* The store's refusal would come when nobody listens any more. */
+	if (item->entity->collection && row->deleted_at == 0 &&
+	    doc_check(document_of_row(item->entity, row, c->req->arena)) != OK)
+		return req_fail(c->req, ERR_INVALID, "This cannot be stored: keys must be plain words");
 	return OK;
 }
 
@@ -364,6 +369,8 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	case PUT_REPLAY:
 		return idem_replay(req, r->replay);
 	case PUT_CONFLICT:
+		if (r->record < c->n_items)
+			write_counts_conflict(req->daemon, c->items[r->record].entity);
 		req->bases->lost_race = http_header(req->x, "if-match").n == 0;
 		return req->bases->lost_race ? req_fail(req, ERR_CONFLICT, "Somebody else has just changed this")
 					     : req_fail(req, ERR_PRECONDITION, "The resource has changed since it was read");
@@ -434,6 +441,8 @@ enum err change_commit(struct change *c)
 		return outcome(c, &result, wait_s);
 	if (e == ERR_BUFFER && degraded_allowed(c))
 		return degraded_commit(c);
+	if (e == ERR_BUFFER)
+		write_counts_degraded(req->daemon, DEGRADED_REFUSED);
 	req->retry_after_s = 5;
 	return e == ERR_BUFFER || e == ERR_TIMEOUT ? req_fail(req, ERR_BUFFER, "Writing is not possible at the moment") : e;
 }

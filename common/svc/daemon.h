@@ -12,6 +12,7 @@
 #include "svc/router.h"
 #include "svc/service.h"
 #include "svc/settings.h"
+#include "svc/write_counts.h"
 
 #define SERVICE_VERSION "0.1.0"
 
@@ -58,6 +59,7 @@ struct daemon {
 	struct side people, admin;
 
 	void *authn;             /* authn.c */
+	struct write_counts writes;
 	struct through *through; /* through_group.c */
 	struct degraded *degraded; /* writes that go to the database because the buffer is away, and what they leave behind (degraded.c) */
 

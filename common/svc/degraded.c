@@ -37,6 +37,8 @@ bool degraded_allowed(const struct change *c)
 		const struct base *base = c->items[i].base;
 		const struct row *row = c->items[i].row;
 
+		if (c->items[i].entity->collection)
+			return false; /* documents have no statement for it */
 		/* A row with a natural id that was made whole (version 0) replaces what is there: the statement takes a higher version. */
 		if (base && ((base->row && row->version != 0) || base->blind))
 			return false;
@@ -237,12 +239,15 @@ enum err degraded_commit(struct change *c)
 	enum err e;
 
 	if (g->running >= DEGRADED_MOST) {
+		write_counts_degraded(c->req->daemon, DEGRADED_REFUSED);
 		c->req->retry_after_s = 2;
 		return req_fail(c->req, ERR_OVERLOAD, "Writing is slow at the moment");
 	}
 	g->running++;
 	e = commit_all(c);
 	g->running--;
+	if (e <= OK) /* any other is an answer of the table, and would be the same at any time */
+		write_counts_degraded(c->req->daemon, e == OK ? DEGRADED_WRITTEN : DEGRADED_REFUSED);
 	/* What may have been written counts as written. */
 	if (e == OK || e == ERR_UNCERTAIN || e == ERR_TIMEOUT || e == ERR_CANCELLED)
 		leave_word(c->req);

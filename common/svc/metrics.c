@@ -249,6 +249,8 @@ void metrics_write(struct daemon *d, struct buf *out)
 	documents_metrics(d, out);
 	sweep_metrics(d, out);
 	buffers_metrics(d, out);
+	if ((d->service->flags & SERVICE_NO_BUFFER) == 0)
+		write_counts_metrics(d, out);
 	put_requests(d, out);
 	if (d->service->metrics != NULL)
 		d->service->metrics(d, out);
