@@ -79,6 +79,7 @@ class World:
         self.library = self.stack.folder / "shim.so"
         shutil.copy2(SHIM, self.library)
         self.library.chmod(0o755)
+        self.memory_library = SHIM.with_name("shim_memory.so")
         self.control = Control(self.stack.folder / "buffer.control")       # of the buffer's Redis
         self.play_control = Control(self.stack.folder / "play.control")    # of the daemon, when a run wants it
         old = self.stack.buffer
@@ -273,6 +274,8 @@ class World:
                 if hurry:
                     self.flush()
                 ended = time.monotonic()
+                if time.monotonic() - started > 4:
+                    self.end_leases()  # a minute, told in no time: also of those who lost the buffer before they could acknowledge
                 owners = {owner.decode().split(":")[1] for entity in ENTITIES for owner in client.hvals(f"wb:own:{entity}")}
                 self.end_leases(owners - alive)
                 for entity in ENTITIES:  # what waits out a backoff is tried now

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -155,13 +156,25 @@ def simulate(more: Sequence[str]) -> int:
     return run([str(folder / "fault" / "fault_sim"), *more])[0]
 
 
+FAULT_TARGETS = ("schools24-auth", "schools24-play", "schools24-fault-worker", "fault_shim", "fault_shim_memory")
+
+
 def fault(arguments: argparse.Namespace) -> int:
-    if arguments.more[:1] == ["SIM"]:
-        return simulate(arguments.more[1:])
-    if not list((ROOT / "tests" / "fault").glob("test_*.py")):
-        raise StackError("this checkout has no tests/fault/test_*.py")
-    arguments.suite = "fault"
-    return test(arguments)
+    """tests/fault: runs on real servers, the simulator (SIM), `short` (the gate of every commit) and `selftest` (the mutants)."""
+    more = [word for word in arguments.more if word != "--"]
+    if more[:1] == ["SIM"]:
+        return simulate(more[1:])
+    started = time.monotonic()
+    with step("build with failpoints"):
+        folder = build("fault", [*FAULT_TARGETS, "fault_sim"])
+    simulator = str(folder / "fault" / "fault_sim")
+    code = run([PYTHON, "-m", "fault", *more], S24_BUILD=str(folder), PYTHONPATH=f"{ROOT / 'tests'}:{ROOT / 'tools'}", PYTHONDONTWRITEBYTECODE="1")[0]
+    if more[:1] in (["short"], []):
+        code |= run([simulator, *(["--documents", "5000"] if more else [])])[0]
+    elif more[:1] == ["selftest"]:
+        code |= run([simulator, "--seed", "24", "--documents", "2000", "--mutants"])[0]
+    print(f"s24: fault {' '.join(more)}: {'failed' if code else 'passed'} in {time.monotonic() - started:.0f} s")
+    return code
 
 
 def check(_: argparse.Namespace) -> int:
