@@ -291,6 +291,50 @@ static enum err rename_again(struct call *call)
 	}
 }
 
+static size_t readers;
+static struct waitq all_have_read;
+
+/* Puts when all 16 have read the same. */
+static enum err rename_with_the_others(struct call *call)
+{
+	struct seat *old, *seat;
+	enum err e = entity_get(call->req, &seat_entity, call->id, &old);
+
+	if (++readers == 16)
+		waitq_wake(&all_have_read, 16, OK);
+	else if (e == OK)
+		e = waitq_wait(&all_have_read, call->req->deadline);
+	if (e != OK)
+		return e;
+	seat = entity_edit(call->req, &seat_entity, old);
+	FIELD_PUT(seat, seat, name, str_of(call->name));
+	return entity_put(call->req, &seat_entity, seat);
+}
+
+static void of_those_who_have_read_the_same_one_writes(void **state)
+{
+	struct call first = a_call(make_seat, 1, "hot"), calls[16];
+	int done = 0;
+
+	(void)state;
+	run_calls(&first, 1);
+	for (size_t i = 0; i < 16; i++) {
+		calls[i] = a_call(rename_with_the_others, 0, "renamed");
+		calls[i].id = first.id;
+	}
+	run_calls(calls, 16);
+	for (size_t i = 0; i < 16; i++) {
+		done += calls[i].e == OK;
+		assert_true(calls[i].e == OK || (calls[i].e == ERR_CONFLICT && calls[i].req->bases->lost_race));
+	}
+	assert_int_equal(done, 1);
+	assert_int_equal(count("SELECT count(*) FROM fee.audit_logs WHERE action = 'update'"), 1);
+	assert_int_equal(count("SELECT count(*) FROM fee.outbox"), 2);
+	free_calls(calls, 16);
+	free_calls(&first, 1);
+	waitq_done(&all_have_read);
+}
+
 static void of_those_who_change_one_row_each_sees_the_others(void **state)
 {
 	struct call first = a_call(make_seat, 1, "hot"), calls[16];
@@ -515,6 +559,7 @@ int main(void)
 		T(many_at_once_share_few_transactions),
 		T(schools_do_not_share_a_transaction),
 		T(a_bad_row_fails_alone_with_its_own_error),
+		T(of_those_who_have_read_the_same_one_writes),
 		T(of_those_who_change_one_row_each_sees_the_others),
 		T(a_repeated_key_gives_the_stored_answer),
 		T(twins_without_a_claim_run_once),
