@@ -14,7 +14,7 @@ ROW_TABLE(quiz, QUIZ_FIELDS, 1);
 const struct entity single_entity = {.name = "single", .table = "homework.bench_single", .write = THROUGH, LIKE_HOMEWORK};
 const struct entity through_entity = {.name = "through", .table = "homework.bench_through", .write = THROUGH, LIKE_HOMEWORK};
 const struct entity quiz_entity = {
-	.name = "quiz_submission",
+	.name = "quiz_like",
 	.table = "homework.bench_quiz",
 	.schema = &quiz_schema,
 	.write = BUFFERED,
