@@ -14,13 +14,13 @@ ROW_TABLE(account, ACCOUNT_FIELDS, 1);
 #define DEFINE(T, LIST) SCHEMA_TABLE(T, LIST);
 IO_SCHEMAS(DEFINE)
 
-const struct entity topic_entity = {"play_topic", "play.topics", &topic_schema, BUFFERED, .level = 1, .tags = {"topic:{id}"}};
-const struct entity note_entity = {"play_note", "play.notes", &note_schema, BUFFERED, .level = 2, .scopes = {"class_id"},
+const struct entity topic_entity = {.name = "play_topic", .table = "play.topics", .schema = &topic_schema, .write = BUFFERED, .level = 1, .tags = {"topic:{id}"}};
+const struct entity note_entity = {.name = "play_note", .table = "play.notes", .schema = &note_schema, .write = BUFFERED, .level = 2, .scopes = {"class_id"},
 	.tags = {"note:{id}", "class:{class_id}"}, .class_field = "class_id"};
-const struct entity counter_entity = {"play_counter", "play.counters", &counter_schema, BUFFERED, .level = 1, .tags = {"counter:{id}"}};
-const struct entity mark_entity = {"play_register", "play.registers", &mark_schema, BUFFERED, .level = 1, .scopes = {"date+class_id"},
+const struct entity counter_entity = {.name = "play_counter", .table = "play.counters", .schema = &counter_schema, .write = BUFFERED, .level = 1, .tags = {"counter:{id}"}};
+const struct entity mark_entity = {.name = "play_register", .table = "play.registers", .schema = &mark_schema, .write = BUFFERED, .level = 1, .scopes = {"date+class_id"},
 	.tags = {"class:{class_id}"}};
-const struct entity account_entity = {"play_account", "play.accounts", &account_schema, THROUGH, .tags = {"account:{id}"}};
+const struct entity account_entity = {.name = "play_account", .table = "play.accounts", .schema = &account_schema, .write = THROUGH, .tags = {"account:{id}"}};
 AUDIT_ENTITY(play);
 const struct entity *const play_entities[] = {&topic_entity, &note_entity, &counter_entity, &mark_entity, &account_entity, &play_audit_entity, NULL};
 /* clang-format on */
