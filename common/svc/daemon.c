@@ -284,6 +284,7 @@ void daemon_close(struct daemon *d)
 		documents_cancel(d);
 		sweep_cancel(d);
 		through_cancel(d);
+		cache_close(d->caches); /* a service's stop waits for all fibers, the cache's too */
 		if (d->people.server != NULL)
 			http_server_close(d->people.server);
 		if (d->admin.server != NULL)
@@ -291,7 +292,6 @@ void daemon_close(struct daemon *d)
 		if (d->service->stop != NULL && d->people.router != NULL)
 			d->service->stop(d);
 		listen_close(d->listen);
-		cache_close(d->caches);
 		authn_close(d);
 		if (!fiber_drain(d->loop, deadline_in(d->loop, 2000))) {
 			/* What they wait for must not be pulled from under them; the process ends anyway. */
