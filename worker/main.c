@@ -6,7 +6,7 @@
 static const struct service worker = {
 	.name = "worker",
 	.routes = worker_routes,
-	.flags = SERVICE_DOCUMENTS, /* whose server its loop asks for life; what is written goes by the threads' own connections */
+	.flags = SERVICE_DOCUMENTS, /* its loop asks the store for life; the threads write by connections of their own */
 	.entities = worker_entities,
 	.entity_sql = worker_entity_sql,
 	.uses = {"auth"}, /* for sessions, while the buffer does not know them */

@@ -43,9 +43,6 @@ enum write_mode {
 struct entity {
 	const char *name;   /* "homework_submission": buffer keys, events, audit */
 	const char *table;  /* "homework.homework_submissions" */
-	/* Its rows are documents of the document store instead: "activity_logs", with .table "<service>.documents". Read by entity_get and docstore_find;
-	 * NULL: rows of the table. Never THROUGH; values of FIELD_JSON need keys that doc_check (io/docstore.h) takes, or the worker parks the record. */
-	const char *collection;
 	const struct schema *schema; /* a ROW_TABLE */
 	enum write_mode write;
 	unsigned level;     /* flush order: parents first */
@@ -56,6 +53,9 @@ struct entity {
 	const char *student_field;  /* field with the one student it is about (rule ABOUT_ME) */
 	const char *students_field; /* UUIDS: chosen students; empty means the whole class */
 	unsigned ttl_s, negative_ttl_s; /* cache lifetimes */
+	/* Its rows are documents of the document store instead: "activity_logs", with .table "<service>.documents". Read by entity_get and docstore_find;
+	 * NULL: rows of the table. Never THROUGH; change_commit refuses values of FIELD_JSON that doc_check (io/docstore.h) does not take. */
+	const char *collection;
 };
 
 /* Statements made from the descriptor at build time (cmake/entity_sql.py), in the same order as the service's entity table. */

@@ -110,7 +110,8 @@ static void add_write(struct actor *a, struct buffer_put *put, size_t doc, const
 	o.old = row_before(a, d, base);
 	o.urgent = chance(w) % 8 == 0;
 	o.codec = chance(w) % 4 == 0 ? CODEC_SNAPPY : CODEC_RAW;
-	*wr = (struct write){.doc = doc, .base = o.expect, .floor = o.floor, .sum = base->live ? base->sum + 1 : 1, .list = base->list};
+	*wr = (struct write){
+		.doc = doc, .base = o.expect, .floor = o.floor, .sum = base->live ? base->sum + 1 : 1, .list = base->list};
 	wr->old_list = base->live ? 1u << base->list : 0;
 	if (!plain && !d->counter && d->kind != ENTRY) {
 		wr->deleted = base->live && chance(w) % 6 == 0;
