@@ -17,7 +17,7 @@ from s24.seed import PASSWORD, SCHOOLS, choose_buffer, identity, seed
 from s24.servers import Redis, Service
 
 from harness import BUILD, Client, TestStack, wait_for
-from scene import FIRST, SECOND, assign, class_id, email, problem, sign_in, subject_id
+from scene import FIRST, SECOND, assign, class_id, email, homework_fields, problem, sign_in, subject_id
 
 # Rendezvous puts the two demo schools on these two.
 BUFFERS = ("main", "west")
@@ -189,3 +189,59 @@ def test_pressure_is_of_one_buffer(system: TestStack) -> None:
         wait_for("an old verdict is none", lambda: metric(system, "homework", "schools24_buffer_pressure", "west") == 0, 10)
     finally:
         system.worker.start()
+
+
+def test_the_first_school_writes_while_the_others_buffer_is_full(system: TestStack) -> None:
+    west = system.buffers["west"].client()
+    first, second = teacher_of(system, FIRST), teacher_of(system, SECOND)
+    system.worker.process.stop()
+    try:
+        west.set("wb:pressure", f"full {time.time_ns() // 1000000}")
+        wait_for("homework has heard it", lambda: metric(system, "homework", "schools24_buffer_pressure", "west") == 2, 10)
+        refused = second.multipart("POST", "/teacher/homework", homework_fields(class_id=class_id(school=SECOND), subject_id=subject_id(school=SECOND)))
+        problem(refused, 503, "buffer_full")
+        assert assign(first, class_id=class_id(), subject_id=subject_id())["sync"]["state"] == "pending"
+    finally:
+        west.delete("wb:pressure")
+        system.worker.start()
+
+
+@pytest.fixture
+def small() -> Iterator[TestStack]:
+    """Marks that a few records reach."""
+    system = TestStack(settings={"WRITE_BUFFER_HIGH_MARK": "3", "WRITE_BUFFER_LIMIT": "5"})
+    try:
+        system.start(on_database=lambda own: seed(own.postgres, small=True))
+        yield system
+    finally:
+        system.close()
+
+
+def test_above_the_high_mark_writes_come_back_flushed_and_above_the_limit_they_are_refused(small: TestStack) -> None:
+    teacher, buffer = sign_in(small, "teacher"), small.buffer.client()
+    # What is paused stays, so that the backlog grows by one audit record with each homework.
+    buffer.sadd("wb:paused", "homework_audit")
+
+    def level() -> int:
+        return metric(small, "homework", "schools24_buffer_pressure", "main")
+
+    assert assign(teacher)["sync"]["state"] == "pending" and level() == 0
+    buffer.publish("hint:wb", "homework")
+    for _ in range(2):
+        assign(teacher)
+    wait_for("the high mark is seen", lambda: level() >= 1, 10)
+    wait_for("all but the paused is flushed", lambda: not keys(small.buffer, "write_buffer:homework:*"), 15)
+    wait_for("the mark is not the limit", lambda: level() == 1, 10)
+    made = assign(teacher)
+    assert made["sync"]["state"] == "done" and made["sync"]["durability"] == "database", made
+    with small.postgres.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM homework.homework WHERE id = %s", (made["id"],))
+        assert cursor.fetchone()[0] == 1
+    assert assign(teacher)["sync"]["state"] == "done"
+    wait_for("the limit is seen", lambda: level() == 2, 10)
+    refused = teacher.multipart("POST", "/teacher/homework", homework_fields())
+    problem(refused, 503, "buffer_full")
+    assert teacher.get(f"/teacher/homework/{made['id']}").status == 200, "who only reads notices nothing"
+    buffer.srem("wb:paused", "homework_audit")
+    wait_for("it drains", lambda: level() == 0, 20)
+    assert assign(teacher)["sync"]["state"] == "pending"
