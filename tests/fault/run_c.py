@@ -71,11 +71,11 @@ class Customer:
 
 
 def arm_writes(world: World) -> None:
-    """F15: most of the daemons that start have one of the failpoints of a write through, at 5 %."""
+    """F15: most of the daemons that start have two of the failpoints of a write through, at 5 %."""
     rng = world.options.rng("F15")
 
     def choose(service: Service) -> str:
-        return failpoints([rng.choice(POINTS)]) if service is world.play and rng.random() < 0.8 else ""
+        return failpoints(rng.sample(POINTS, 2)) if service is world.play and rng.random() < 0.6 else ""
 
     world.failpoints = choose
 

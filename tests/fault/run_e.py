@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""E: consumers of events, which restart, while the daemon, the workers and Redis die and the links of pub/sub are cut.
+
+W7: counters are raised by one, so the events of each must be 1, 2, 3 … in this order, each applied once; payments come through the outbox. The consumer is
+a group on the stream whose effect is a row, and which dies between effect and XACK; a listener hears the channels and reads the stream when it was cut off.
+W6, tagged cache reads with invalidations (I10), joins here as one more entry of WORKLOADS when routes have caches.
+"""
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import redis
+
+from .core import Options, Outcome
+from .faults import Every, Faults, kill_buffer, kill_play, kill_worker
+from .load import identity
+from .run_c import Customer, claims_expire
+from .session import Crowd, Session, Tally
+from .world import World
+
+NAME, SECS, SHORT_SECS = "E", 45, 0
+WORKLOADS = ("W7",)
+STREAM, GROUP = "events:play", "fault"
+COUNTERS, SESSIONS, PAYERS = 5, 6, 2
+AWAY = (redis.RedisError, psycopg2.Error, OSError)
+TABLE = """CREATE TABLE fault.effects (event uuid PRIMARY KEY, place bigint GENERATED ALWAYS AS IDENTITY, kind text, subject text, value bigint, payment text)"""
+
+
+class Adder:
+    """Raises counters by one; each addition is repeated under its key until it is known."""
+
+    def __init__(self, world: World, tally: Tally, number: int) -> None:
+        self.rng, self.seed, self.number = world.options.rng(f"adder {number}"), world.options.seed, number
+        self.session = Session(world, tally, self.rng, timeout_s=8)
+        self.done: Counter[str] = Counter()
+        self.unknown = 0
+
+    def __call__(self, ended: Callable[[], bool]) -> None:
+        at = 0
+        while not ended():
+            at += 1
+            counter, key = identity(self.seed, "told", self.rng.randrange(COUNTERS)), identity(self.seed, "adding", self.number, at)
+            end = time.monotonic() + 100
+            while self.session.call("POST", f"/counters/{counter}/add", {"by": 1}, {"Idempotency-Key": key})[0] != 200:
+                time.sleep(self.rng.uniform(0.02, 0.2))
+                if time.monotonic() > end:
+                    self.unknown += 1
+                    return
+            self.done[counter] += 1
+
+
+class Death(Exception):
+    """The consumer's own kill -9."""
+
+
+class Consumer:
+    """At least once by the group, once by its effects' table. What it had when it died it reads first when it is back."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.rng = world, world.options.rng("consumer")
+        self.deaths = self.again = self.at = 0
+        self.idle = threading.Event()
+
+    def __call__(self, ended: Callable[[], bool]) -> None:
+        while not ended():
+            try:
+                self.live(ended)
+            except Death:
+                self.deaths += 1
+            except AWAY:
+                time.sleep(0.1)
+
+    def live(self, ended: Callable[[], bool]) -> None:
+        client = self.world.redis()
+        with self.world.cursor() as cursor:
+            place = "0"  # its own, unacknowledged
+            while not ended():
+                answer = client.xreadgroup(GROUP, "one", {STREAM: place}, count=20, block=100)
+                entries = answer[0][1] if answer else []
+                self.idle.set() if not entries and place == ">" else self.idle.clear()
+                if not entries:
+                    place = ">"
+                for entry, fields in entries:
+                    self.apply(cursor, json.loads(fields[b"e"]))
+                    if self.rng.random() < 0.01:
+                        raise Death  # event.after_effect_before_xack
+                    client.xack(STREAM, GROUP, entry)
+                if place != ">" and entries:
+                    place = entries[-1][0]
+
+    def apply(self, cursor: Any, event: dict[str, Any]) -> None:
+        data = event["data"]
+        cursor.execute("INSERT INTO fault.effects (event, kind, subject, value, payment) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                       (event["id"], event["type"].split(".")[3], event["subject"], data.get("value", data.get("balance", 0)), data.get("id")))
+        self.again += cursor.rowcount == 0
+        cursor.connection.commit()
+
+
+class Listener:
+    """Hears channels over a link that is cut, and reads the stream from its last look when it is back."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.heard, self.caught_up = world, set[str](), set[str]()
+        self.last, self.cuts = "0", 0
+
+    def __call__(self, ended: Callable[[], bool]) -> None:
+        while not ended():
+            try:
+                client = redis.Redis(host="127.0.0.1", port=self.world.proxies["redis_buffer"].port, username="operator",
+                                     password=self.world.stack.buffer.operator_password, socket_timeout=10)
+                channels = client.pubsub(ignore_subscribe_messages=True)
+                channels.psubscribe("play:*")
+                channels.get_message(timeout=1)
+                self.catch_up()
+                while not ended():
+                    message = channels.get_message(timeout=0.2)
+                    if message:
+                        self.heard.add(json.loads(message["data"])["id"])
+            except AWAY:
+                self.cuts += 1
+                time.sleep(0.05)
+
+    def catch_up(self) -> None:
+        client = self.world.redis()
+        while entries := client.xrange(STREAM, f"({self.last}" if self.last != "0" else "-", count=500):
+            self.last = entries[-1][0].decode()
+            self.caught_up |= {json.loads(fields[b"e"])["id"] for _, fields in entries}
+
+
+def cut_links(world: World, _: random.Random) -> None:
+    """F8: every connection to Redis is cut, subscriptions among them."""
+    world.proxies["redis_buffer"].cut()
+
+
+def kill_daemon(world: World, rng: random.Random) -> None:
+    """F3; the minute of its claims is told in no time."""
+    kill_play(world, rng)
+    try:
+        claims_expire(world)
+    except redis.RedisError:
+        pass  # Redis is dead as well; what was claimed is asked for again after the next one
+
+
+def check(outcome: Outcome, world: World, adders: list[Adder], listener: Listener) -> None:
+    """I11."""
+    done: Counter[str] = sum((adder.done for adder in adders), Counter())
+    with world.cursor() as cursor:
+        cursor.execute("SELECT kind, subject, value, payment FROM fault.effects ORDER BY place")
+        effects: dict[tuple[str, str], list[int]] = defaultdict(list)
+        paid: Counter[str] = Counter()
+        for kind, subject, value, payment in cursor.fetchall():
+            effects[kind, subject].append(value)
+            paid[payment] += kind == "payment_posted"
+        cursor.execute("SELECT id::text, value FROM play.counters")
+        table = dict(cursor.fetchall())
+        cursor.execute("SELECT id::text FROM play.payments")
+        payments = {row[0] for row in cursor.fetchall()}
+    for counter, count in done.items():
+        values = effects["counter_added", counter]
+        outcome.expect(table.get(counter) == count, f"I5 counter {counter}: {table.get(counter)}, acknowledged {count}")
+        if sorted(values) != list(range(1, count + 1)):
+            twice = [value for value, times in Counter(values).items() if times > 1]
+            missing = sorted(set(range(1, count + 1)) - set(values))
+            outcome.duplicated += len(twice)
+            outcome.lost += len(missing)
+            outcome.problem(f"I11 counter {counter}: of {count} effects {missing[:5]} are missing, {twice[:5]} were applied twice")
+        elif values != sorted(values):
+            outcome.regressed += 1
+            outcome.problem(f"I11 counter {counter}: effects out of order: {[pair for pair in zip(values, values[1:]) if pair[0] > pair[1]][:5]}")
+    for (kind, subject), values in effects.items():
+        if kind == "payment_posted" and values != sorted(values):
+            outcome.regressed += 1
+            outcome.problem(f"I11 account {subject}: payments out of order: {[pair for pair in zip(values, values[1:]) if pair[0] > pair[1]][:5]}")
+    for payment in payments:
+        outcome.expect(paid[payment] == 1, f"I11 payment {payment}: {paid[payment]} effects")
+    entries = [json.loads(fields[b"e"]) for _, fields in world.redis().xrange(STREAM)]
+    times = Counter((event["type"], event["id"]) for event in entries)
+    outcome.more["stream_repeats"] = sum(times.values()) - len(times)
+    for (kind, event), count in times.items():
+        outcome.expect(count == 1 or "payment_posted" in kind, f"I11 event {event} ({kind}) stands {count} times in the stream")
+    missed = {event["id"] for event in entries} - listener.heard - listener.caught_up
+    outcome.expect(not missed, f"I11 a listener that was cut off and came back has missed {len(missed)} events")
+    outcome.more["only_caught_up"] = len(listener.caught_up - listener.heard)
+    outcome.expect(bool(listener.heard), "nothing came by a channel")
+
+
+def settle(world: World, consumer: Consumer, listener: Listener) -> float:
+    """Everything is relayed and consumed; the seconds that took."""
+    started = time.monotonic()
+    while time.monotonic() < started + 60:
+        with world.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM play.outbox WHERE sent_at IS NULL")
+            waiting = cursor.fetchone()[0]
+        group = next(one for one in world.redis().xinfo_groups(STREAM) if one["name"] == GROUP.encode())
+        newest = world.redis().xinfo_stream(STREAM)["last-generated-id"]
+        if waiting == 0 and group["pending"] == 0 and group["last-delivered-id"] == newest and consumer.idle.is_set():
+            break
+        time.sleep(0.1)
+    listener.catch_up()
+    return time.monotonic() - started
+
+
+def run(options: Options) -> Outcome:
+    outcome = Outcome(NAME, options)
+    with World(options, workers=2, proxies=("redis_buffer",)) as world:
+        with world.cursor() as cursor:
+            cursor.execute(TABLE)
+        world.redis().xgroup_create(STREAM, GROUP, "$", mkstream=True)
+        tally = Tally()
+        adders = [Adder(world, tally, number) for number in range(SESSIONS)]
+        payers = [Customer(world, tally, number) for number in range(PAYERS)]
+        consumer, listener = Consumer(world), Listener(world)
+        world.failpoints = lambda service: "outbox.after_xadd_before_mark=kill:0.05" if service in world.workers else "put.after_reply_before_publish=kill:0.002"
+        with Crowd(outcome, [consumer, listener]) as hearers:
+            with Crowd(outcome, [*adders, *payers]) as crowd:
+                with Faults(world, outcome, [Every("F1", 2, kill_worker), Every("F3", 4, kill_daemon), Every("F4", 9, kill_buffer, first_s=5),
+                                             Every("F8", 3, cut_links)]):
+                    time.sleep(options.secs)
+                world.failpoints = lambda service: ""
+                kill_daemon(world, random.Random())
+                for worker in world.workers:
+                    world.restart(worker, S24_FAILPOINTS="")
+                crowd.stop(60)
+            claims_expire(world)
+            last = Customer(world, tally, PAYERS)
+            end = time.monotonic() + 30
+            for one in [one for payer in payers for one in payer.payments]:
+                last.settle(one, lambda: time.monotonic() > end)
+            outcome.drain_s = world.drain() + settle(world, consumer, listener)
+        outcome.faults["consumer"] = consumer.deaths
+        outcome.faults["F15"] += max(0, sum(world.restarts.values()) - outcome.faults["F1"] - outcome.faults["F3"] - 1)
+        outcome.acked = sum(sum(adder.done.values()) for adder in adders) + sum(bool(one.answers) for payer in payers for one in payer.payments)
+        outcome.unknown = sum(adder.unknown for adder in adders)
+        outcome.expect(outcome.unknown == 0, f"{outcome.unknown} additions never came to an answer")
+        outcome.more |= {"workloads": "+".join(WORKLOADS), "effects_again": consumer.again, "cuts": listener.cuts}
+        tally.tell(outcome)
+        check(outcome, world, adders, listener)
+    return outcome
