@@ -434,6 +434,7 @@ enum err change_commit(struct change *c)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
 	if (through)
 		return through_commit(c);
+	FAILPOINT("put.before_send"); /* the base is read, and grows old */
 	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
 	if (FAILPOINT_ERR("put.before_reply"))
 		e = ERR_UNCERTAIN;
