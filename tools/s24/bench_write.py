@@ -196,15 +196,25 @@ class Writer:
     def redis_cpu(self) -> float:
         return cpu_us(self.bed.pid(self.bed.buffer.process))
 
+    def postgres_cpu(self) -> float:
+        """Of all its processes; those of the pool live through a round."""
+        parent, total = str(self.bed.pid(self.bed.postgres.process)), 0
+        for folder in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1] == parent:
+                    total += int((folder / "schedstat").read_text(encoding="ascii").split()[0])
+        return total / 1000
+
     def over_http(self, record: Record, connections: int, seconds: float) -> dict[str, float]:
         if record.entity:
             self.empty()
         else:
             self.empty_tables()
-        before = self.redis_cpu()
+        before, database = self.redis_cpu(), self.postgres_cpu()
         run = Load(self.homework.url, connections, seconds, self.load_core, script=record.script, server_pid=self.bed.pid(self.homework.process))
         written = self.bed.buffer.client().zcard(f"wb:pending:{record.entity}") if record.entity else 0
         return {"rate": run.rate, "cpu": run.cpu_us, "mean_us": connections / run.rate * 1e6, "p50": run.p50_us, "p99": run.p99_us,
+                "database_cpu": (self.postgres_cpu() - database) / max(1, run.rate * seconds),
                 "redis_cpu": (self.redis_cpu() - before) / max(1, written)}
 
     def by_redis_benchmark(self, record: Record, connections: int, count: int) -> dict[str, float]:
@@ -300,7 +310,9 @@ def database_part(session: Session, writer: Writer) -> None:
             goals = {("buffered", 64): 3, ("buffered", 1000): 3, ("through", 64): 4 if slow else 2, ("through", 1000): 15 if slow else 2.5}
             for way in ("buffered", "through"):
                 session.add(f"{way} write, {connections} conn.{disk}, to a commit a write", "writes/s", seen[way]["rate"], single["rate"],
-                            goals[way, connections], cpu_us=seen[way]["cpu"], reference_cpu_us=single["cpu"], p99_ms=seen[way]["p99"] / 1000,
+                            goals[way, connections], cpu_us=seen[way]["cpu"], reference_cpu_us=single["cpu"],
+                            store_cpu_us=seen[way]["redis_cpu"] if way == "buffered" else seen[way]["database_cpu"],
+                            reference_store_cpu_us=single["database_cpu"], p99_ms=seen[way]["p99"] / 1000,
                             reference_p99_ms=single["p99"] / 1000, others_percent=max(side["others"] for side in seen.values()))
             session.add(f"- p99 of the buffered write, {connections} conn.{disk}", "ms", seen["buffered"]["p99"] / 1000, single["p99"] / 1000,
                         0.3 if connections == 1000 else None, least=False)
@@ -493,7 +505,7 @@ def main() -> int:
         measure(session, arguments.parts or list(PARTS))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{time.monotonic() - began:.0f} s. cpu_us: of the daemon, for each request. others_percent: of the whole machine, used by other programs meanwhile.\n")
+    print(f"\n{time.monotonic() - began:.0f} s. cpu_us: of the daemon, for each request; store: of Redis or PostgreSQL. others_percent: of the whole machine, used by other programs meanwhile.\n")
     for figure in session.report.figures:
         print(json.dumps(figure, ensure_ascii=False))
     return 0
