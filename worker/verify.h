@@ -12,12 +12,12 @@
 
 #include "svc/buffer.h"
 
-#define VIOLATIONS(X)                                                                                     \
-	X(ORPHAN, "orphan")                                                                               \
-	X(SEVERAL, "several")                                                                             \
-	X(NO_RECORD, "no_record")                                                                         \
-	X(OWNER_MISSING, "owner_missing") X(OWNER_STALE, "owner_stale") X(SCOPE_MISSING, "scope_missing") \
-		X(SCOPE_STALE, "scope_stale")
+#define VIOLATIONS(X)                     \
+	X(ORPHAN, "orphan")               \
+	X(SEVERAL, "several")             \
+	X(NO_RECORD, "no_record")         \
+	X(OWNER_MISSING, "owner_missing") \
+	X(OWNER_STALE, "owner_stale") X(SCOPE_MISSING, "scope_missing") X(SCOPE_STALE, "scope_stale")
 enum violation {
 #define X(name, text) VIOLATION_##name,
 	VIOLATIONS(X)
