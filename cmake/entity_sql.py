@@ -73,7 +73,7 @@ def statements(entity: dict) -> dict[str, str]:
 def through(table: str, cols: list[str], clock: str) -> str:
     """Rows of one school with their audit records, events and kept answers, each row as far as the table is as its writer expects. JSON: a
     recordset knows the table's own types. Locks are taken in the order of ids, so that two groups do not wait for each other."""
-    listed = ", ".join(cols)
+    listed, schema = ", ".join(cols), table.split(".")[0]
     audit = ", ".join(f"a.{c}" for c in AUDIT)
     changed = ",\n\t\t".join(f"{c} = g.{c}" for c in cols if c not in ("id", "school_id", "created_at", "version"))
     values = ", ".join(clock if c == "version" else f"g.{c}" for c in cols)
@@ -100,7 +100,7 @@ WITH given AS MATERIALIZED (
 ), done AS MATERIALIZED (
 	SELECT id, version FROM changed UNION ALL SELECT id, version FROM made
 ), kept AS (
-	INSERT INTO idempotency AS t (school_id, key, fingerprint, status, answer)
+	INSERT INTO {schema}.idempotency AS t (school_id, key, fingerprint, status, answer)
 	SELECT g.school_id, w.key, w.fingerprint, w.status, w.answer
 	FROM done AS d JOIN given AS g ON g.id = d.id JOIN wanted AS w ON w.id = d.id AND w.key IS NOT NULL ORDER BY w.key
 	ON CONFLICT (school_id, key) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, status = EXCLUDED.status, answer = EXCLUDED.answer,
@@ -108,10 +108,10 @@ WITH given AS MATERIALIZED (
 	WHERE t.created_at <= now() - interval '1 day'
 	RETURNING t.key
 ), audited AS (
-	INSERT INTO audit_logs ({", ".join(AUDIT)})
-	SELECT {audit} FROM json_populate_recordset(NULL::audit_logs, $3::json) AS a JOIN done AS d ON d.id = a.entity_id
+	INSERT INTO {schema}.audit_logs ({", ".join(AUDIT)})
+	SELECT {audit} FROM json_populate_recordset(NULL::{schema}.audit_logs, $3::json) AS a JOIN done AS d ON d.id = a.entity_id
 ), told AS (
-	INSERT INTO outbox (id, school_id, domain, channel, envelope, buffer)
+	INSERT INTO {schema}.outbox (id, school_id, domain, channel, envelope, buffer)
 	SELECT e.id, g.school_id, e.domain, e.channel, e.envelope, e.buffer
 	FROM json_to_recordset($4::json) AS e (row_id uuid, id uuid, domain text, channel text, envelope jsonb, buffer text)
 	JOIN done AS d ON d.id = e.row_id JOIN given AS g ON g.id = d.id
