@@ -326,6 +326,9 @@ static void check_entities(struct check *c)
 			complain(c, ".entity_sql is not in the order of .entities");
 			return;
 		}
+		if (e->collection != NULL &&
+		    (e->write == THROUGH || (s->flags & SERVICE_DOCUMENTS) == 0 || !is_name(str_of(e->collection))))
+			complain(c, "a collection is buffered, its name is plain, and its service says SERVICE_DOCUMENTS");
 		if (e->write != THROUGH && (s->flags & SERVICE_NO_BUFFER) != 0)
 			complain(c, "is buffered, but the service says SERVICE_NO_BUFFER");
 	}
