@@ -27,7 +27,7 @@ from .world import World
 API = "/api/v1/play"
 NAMESPACE = uuid.UUID("0fa17000-0000-5000-8000-000000000024")
 TIMEOUT_S = 20.0  # behind every timeout of a daemon: who is silent for so long hangs
-HOT_NOTES, TOPICS, COUNTERS, CLASSES, STUDENTS = 400, 8, 8, 6, 40
+HOT_NOTES, TOPICS, COUNTERS, SPARSE_COUNTERS, CLASSES, STUDENTS = 400, 8, 8, 1500, 6, 40
 STATUSES = ("present", "absent", "late")
 
 
@@ -131,7 +131,14 @@ class Workload:
         return Call("poison", (("play_note", note, "poison"),), self.http("PUT", f"/notes/{note}", {**self.note_body(""), "text": "poison"}))
 
     def make_counters(self) -> Call:
-        counter, by = identity(self.seed, "counter", self.rng.randrange(COUNTERS)), self.rng.randint(1, 5)
+        return self.add(identity(self.seed, "counter", self.rng.randrange(COUNTERS)))
+
+    def make_sparse(self) -> Call:
+        """Counters that are mostly in the table when they are read."""
+        return self.add(identity(self.seed, "sparse", self.rng.randrange(SPARSE_COUNTERS)))
+
+    def add(self, counter: str) -> Call:
+        by = self.rng.randint(1, 5)
         return Call("add", (("play_counter", counter, ""),), self.http("POST", f"/counters/{counter}/add", {"by": by}), by=by)
 
     def make_registers(self) -> Call:
@@ -197,9 +204,9 @@ def number_behind(text: bytes, name: bytes) -> int:
 class Client:
     """The loop of one process."""
 
-    def __init__(self, port: int, work: Workload, connections: int, rate: float) -> None:
+    def __init__(self, ports: list[int], work: Workload, connections: int, rate: float) -> None:
         self.work, self.rate = work, rate
-        self.connections = [Connection(port) for _ in range(connections)]
+        self.connections = [Connection(ports[at % len(ports)]) for at in range(connections)]
         self.log: list[Call] = []
         self.selector = selectors.DefaultSelector()
 
@@ -273,9 +280,9 @@ class Client:
                 self.finish(one, 0)
 
 
-def client_process(port: int, mix: dict[str, float], token: str, seed: int, number: int, connections: int, rate: float,
+def client_process(ports: list[int], mix: dict[str, float], token: str, seed: int, number: int, connections: int, rate: float,
                    stop: multiprocessing.synchronize.Event, result: str) -> None:
-    log = Client(port, Workload(mix, token, seed, number), connections, rate).run(stop.is_set)
+    log = Client(ports, Workload(mix, token, seed, number), connections, rate).run(stop.is_set)
     pathlib.Path(result).write_bytes(pickle.dumps(log))
 
 
@@ -287,7 +294,7 @@ class Load:
         self.stopping = self.context.Event()
         self.results = [world.stack.folder / f"calls-{number}" for number in range(processes)]
         self.processes = [self.context.Process(target=client_process, daemon=True, args=(
-            world.play.port, mix, world.token, world.options.seed, number, connections, rate / processes, self.stopping, str(result)))
+            [play.port for play in world.plays], mix, world.token, world.options.seed, number, connections, rate / processes, self.stopping, str(result)))
             for number, result in enumerate(self.results)]
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ from .world import World
 
 NAME, SECS, SHORT_SECS = "G", 45, 0
 MIX = {"notes": 60, "fresh": 15, "bulk": 5, "counters": 15, "registers": 5}
-REFUSED_PPB = 4000  # of a thousand million allocations: a daemon that is refused one mostly aborts, which is what it shall do
+REFUSED_PPB = 40000  # of a thousand million allocations: a daemon that is refused one mostly aborts, which is what it shall do
 
 
 def run(options: Options) -> Outcome:

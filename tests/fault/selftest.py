@@ -15,6 +15,7 @@ import sys
 import time
 
 from s24.base import ROOT, StackError
+from s24.servers import Service
 
 from harness import BUILD, scratch_folder
 
@@ -45,7 +46,7 @@ class Mutant:
     guard: bool = True
     rdb_only: bool = False
     faults: tuple[Every, ...] = ()
-    interval_s: int = 2
+    interval_s: int = 1
 
 
 def patch_script(data: bytes, edit: Edit) -> bytes:
@@ -101,8 +102,15 @@ def snapshot(world: World, _: random.Random) -> None:
             raise OSError(str(error)) from error
 
 
-# A stopped worker holds an old version while others write a newer one; what it does then is what the guard and the comparison are for.
-STOPS = (Every("F2", 1.0, stop_worker, first_s=0.5), Every("F2b", 1.0, stop_worker, first_s=1.0), Every("F1", 1.2, kill_worker))
+def end_leases(world: World, _: random.Random) -> None:
+    """Whoever sleeps with a batch in hand has lost it to others."""
+    world.end_leases()
+
+
+# Workers sleep behind their claim, their leases end, and they go on with an old version when others have written a newer one: what they do then is
+# what the guard and the comparison are for. One of the daemons sleeps with a base in hand, which the other one changes: so the marker.
+SLEEPERS = (("worker", "claim.after=sleep(1200):0.3"), ("play1", "put.before_send=sleep(2500):0.01"))
+STOPS = (Every("F2", 2.0, stop_worker, first_s=0.5), Every("F1", 3, kill_worker), Every("lease", 0.3, end_leases))
 MUTANTS = (
     Mutant("compare-and-delete off", (Edit("ack", "if version <= database then", "if true then"),), faults=STOPS),
     Mutant("version guard off", guard=False, faults=STOPS),
@@ -111,19 +119,30 @@ MUTANTS = (
     Mutant("RDB only", rdb_only=True, faults=(Every("RDB", 2, snapshot, first_s=1), Every("F5", 3, lose_all_but_snapshot, first_s=4)), interval_s=8),
 )
 UNBROKEN = Mutant("none", faults=(*STOPS, Every("F5", 4, cut_power, first_s=3)))
-MIX = {"notes": 50, "fresh": 10, "counters": 40}
+MIX = {"notes": 30, "fresh": 10, "counters": 15, "sparse": 45}
+
+
+def sleepers(service: Service) -> str:
+    return next((points for name, points in SLEEPERS if service.name.startswith(name)), "")
 
 
 def trial(options: Options, mutant: Mutant, folder: pathlib.Path) -> Outcome:
     """One world with the mutant, under load; whatever the checks then say."""
     outcome = Outcome(f"selftest/{mutant.name.replace(' ', '-')}", options)
     programs = {name: patched(BUILD / "bin" / name, folder, mutant) for name in ("schools24-fault-worker", "schools24-play")}
-    with World(options, workers=2, interval_s=mutant.interval_s, worker_binary=programs["schools24-fault-worker"],
+    with World(options, workers=2, plays=2, interval_s=mutant.interval_s, worker_binary=programs["schools24-fault-worker"],
                play_binary=programs["schools24-play"]) as world:
-        with Load(world, MIX) as load:
+        if mutant.faults and not mutant.rdb_only:
+            world.failpoints = sleepers
+            for service in (world.plays[1], *world.workers):
+                world.restart(service, S24_FAILPOINTS=sleepers(service), S24_FAILPOINT_SEED=str(options.seed))
+        with Load(world, MIX, connections=20, rate=1400) as load:
             with Faults(world, outcome, mutant.faults):
                 time.sleep(options.secs)
             outcome.problems.clear()  # a deed that fails shows nothing about the checks
+            world.failpoints = lambda service: ""
+            for worker in world.workers:
+                world.restart(worker, S24_FAILPOINTS="")
             calls = load.stop()
         try:
             outcome.drain_s = world.drain(30, hurry=True)

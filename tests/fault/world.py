@@ -62,12 +62,12 @@ class ShimmedRedis(Redis):
 class World:
     """Everything that a run has; close() is its end, whatever happened."""
 
-    def __init__(self, options: Options, *, workers: int = 2, interval_s: int = 4, durability: str = "aof", proxies: tuple[str, ...] = (),
+    def __init__(self, options: Options, *, workers: int = 2, plays: int = 1, interval_s: int = 4, durability: str = "aof", proxies: tuple[str, ...] = (),
                  settings: dict[str, str] | None = None, worker_binary: pathlib.Path | None = None, play_binary: pathlib.Path | None = None) -> None:
         for binary in (BUILD / "bin" / "schools24-play", BUILD / "bin" / "schools24-fault-worker", SHIM):
             if not binary.exists():
                 raise StackError(f"{binary} is not built (./s24 fault builds it)")
-        self.options, self.interval_s, self.worker_count = options, interval_s, workers
+        self.options, self.interval_s, self.worker_count, self.play_count = options, interval_s, workers, plays
         self.stack = TestStack(names=["auth"], extra=("play",), durability=durability, settings={
             "RATE_LIMIT_PER_MINUTE": "0", "BATCH_PROCESSOR_INTERVAL": str(interval_s), "BATCH_PROCESSOR_PARALLEL_WORKERS": "3",
             "S24_SWEEP_INTERVAL_S": "0", "LOG_LEVEL": "warn", "REDIS_POOL_SIZE": "4", **(settings or {})})
@@ -90,6 +90,7 @@ class World:
         for name, proxy in self.proxies.items():
             self.stack.links[name] = proxy.port
         self.workers: list[Service] = []
+        self.plays = [self.play]
         self.restarts: Counter[str] = Counter()
         self.failpoints: Callable[[Service], str] = lambda service: ""  # asked at each start of a daemon
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
@@ -104,9 +105,10 @@ class World:
     def __enter__(self) -> World:
         try:
             self.stack.start(on_database=self._prepare_database)
-            self.workers = [self.stack.worker] + [self._another_worker(number) for number in range(1, self.worker_count)]
-            for worker in self.workers:
-                worker.start()
+            self.workers = [self.stack.worker] + [self._another(self.stack.worker, number) for number in range(1, self.worker_count)]
+            self.plays = [self.play] + [self._another(self.play, number) for number in range(1, self.play_count)]
+            for service in [*self.workers, *self.plays]:
+                service.start()
             self._supervisor.start()
             self.client = self.sign_in("teacher")
             self.token = self.client.token
@@ -128,10 +130,10 @@ class World:
                 cursor.execute(f"CREATE TRIGGER fault_note AFTER INSERT OR UPDATE ON play.{table} FOR EACH ROW "
                                f"EXECUTE FUNCTION fault.note('{entity}', '{TOKEN_COLUMNS[entity]}')")
 
-    def _another_worker(self, number: int) -> Service:
-        first = self.stack.worker
+    def _another(self, first: Service, number: int) -> Service:
+        """A further replica of the worker or of the playing service."""
         ports = free_ports(2)
-        service = Service(f"worker{number}", first.binary, self.stack.conf, self.stack.logs, self.stack.daemon_account, *ports)
+        service = Service(f"{first.name}{number}", first.binary, self.stack.conf, self.stack.logs, self.stack.daemon_account, *ports)
         service.configure({key: value for key, value in first.settings.items() if key not in ("LISTEN", "ADMIN_LISTEN")}, first.environment)
         return service
 
@@ -145,11 +147,11 @@ class World:
         for proxy in self.proxies.values():
             proxy.hold = False
         with self.lock:
-            for service in [*self.workers, *self.stack.services.values()]:
+            for service in [*self.workers, *self.plays, *self.stack.services.values()]:
                 self.stack.expected_deaths.add(service.name)
                 service.process.send(signal.SIGCONT)
                 service.process.send(signal.SIGKILL)
-            for service in self.workers[1:]:
+            for service in [*self.workers[1:], *self.plays[1:]]:
                 wait_for(service.name, lambda one=service: one.process.pid is None, 5)  # type: ignore[misc]
             self.stack.expected_deaths |= {"worker", "redis-buffer", "postgres"}
             try:
@@ -165,7 +167,7 @@ class World:
         looked = 0.0
         while not self._ended.wait(0.05):
             with self.lock:
-                for service in [self.play, *self.workers]:
+                for service in [*self.plays, *self.workers]:
                     if service.process.pid is None and not self._ended.is_set():
                         self.restarts[service.name] += 1
                         self.start(service)
@@ -219,7 +221,7 @@ class World:
     def resources(self) -> dict[str, tuple[int, int]]:
         """Open files and resident KiB of each daemon."""
         found = {}
-        for service in [self.play, *self.workers]:
+        for service in [*self.plays, *self.workers]:
             pid = service.process.pid
             try:
                 status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
@@ -229,7 +231,7 @@ class World:
         return found
 
     def all_ready(self) -> bool:
-        return all(service.is_ready() for service in [self.play, *self.workers]) and answers(self.stack.worker.admin_port, "/ready") == 200
+        return all(service.is_ready() for service in [*self.plays, *self.workers]) and answers(self.stack.worker.admin_port, "/ready") == 200
 
     # ---- the buffer ----------------------------------------------------------------------------------------------------------------
 
