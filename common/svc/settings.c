@@ -186,7 +186,6 @@ static void split_buffers(struct settings *s, struct arena *arena, struct buf *p
 		if (address.n != 0)
 			add_buffer(s, address, arena, problems);
 	}
-	s->buffer_url = s->n_buffers != 0 ? s->buffers[0].url : "";
 }
 
 static bool is_address(const char *text)
@@ -232,7 +231,7 @@ static void check_needs(const struct settings *s, const struct service *service,
 {
 	if ((service->flags & SERVICE_NO_PG) == 0 && s->database_url[0] == '\0')
 		buf_printf(problems, "DATABASE_URL: is needed\n");
-	if ((service->flags & SERVICE_NO_BUFFER) == 0 && s->buffer_url[0] == '\0')
+	if ((service->flags & SERVICE_NO_BUFFER) == 0 && s->n_buffers == 0)
 		buf_printf(problems, "REDIS_BUFFER_URLS: is needed (or REDIS_HOST)\n");
 	if ((service->flags & SERVICE_STORAGE) != 0 && s->storage_url[0] == '\0')
 		buf_printf(problems, "STORAGE_URL: is needed\n");

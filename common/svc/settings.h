@@ -17,8 +17,9 @@ struct service;
 	X(AUTH, auth)                                                                                             \
 	X(DASHBOARD, dashboard)                                                                                   \
 	X(QUIZ, quiz)                                                                                             \
-	X(HOMEWORK, homework) X(ATTENDANCE, attendance) X(FEE, fee) X(INVENTORY, inventory) X(BUSROUTE, busroute) \
-		X(CALENDAR, calendar) X(REPORT, report) X(WORKER, worker)
+	X(HOMEWORK, homework)                                                                                     \
+	X(ATTENDANCE, attendance) X(FEE, fee) X(INVENTORY, inventory) X(BUSROUTE, busroute) X(CALENDAR, calendar) \
+		X(REPORT, report) X(WORKER, worker)
 
 /* A school lives on one of several write buffers (write-path.md 9). */
 #define BUFFERS_MAX 8
@@ -59,7 +60,7 @@ struct settings {
 		const char *name, *url;
 	} buffers[BUFFERS_MAX];
 	size_t n_buffers;
-	const char *buffer_url, *cache_url; /* the first of them; "": none */
+	const char *cache_url; /* "": none */
 	unsigned buffer_connections, cache_connections;
 };
 
