@@ -75,7 +75,7 @@ def arm_writes(world: World) -> None:
     rng = world.options.rng("F15")
 
     def choose(service: Service) -> str:
-        return failpoints(rng.sample(POINTS, 2)) if service is world.play and rng.random() < 0.6 else ""
+        return failpoints(rng.sample(POINTS, 2)) if service is world.play and rng.random() < 0.85 else ""
 
     world.failpoints = choose
 
@@ -102,8 +102,8 @@ def disturb(world: World, rng: random.Random) -> None:
         proxy.cut_after(rng.randrange(2000))
 
 
-def claims_expire(world: World) -> None:
-    """The minute for which the claim of a killed daemon keeps twins apart, told in no time."""
+def claims_expire(world: World, _: random.Random | None = None) -> None:
+    """The minute for which the claim of a killed daemon keeps twins apart, told in no time. Those of living ones go too: then the table keeps twins apart."""
     client = world.redis()
     for key in client.scan_iter("idem:play:*:claim", count=1000):
         client.delete(key)
@@ -160,7 +160,8 @@ def run(options: Options) -> Outcome:
         customers = [Customer(world, tally, number) for number in range(CUSTOMERS)]
         arm_writes(world)
         with Crowd(outcome, customers) as crowd:
-            with Faults(world, outcome, [Every("F3", 3, kill_play), Every("F6", 13, stop_database, first_s=6), Every("F8", 2.5, disturb)]):
+            with Faults(world, outcome, [Every("F3", 2, kill_play, first_s=0.5), Every("F6", 13, stop_database, first_s=6), Every("F8", 2.5, disturb),
+                                         Every("claims", 1, claims_expire)]):
                 time.sleep(options.secs)
             world.failpoints = lambda service: ""
             if "S24_FAILPOINTS" in world.play.environment:
