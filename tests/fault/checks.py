@@ -15,7 +15,8 @@ import requests
 
 from .core import Outcome
 from .load import STUDENTS, Call
-from .world import ENTITIES, SCHOOL, TABLES, World
+from .load import identity as student_of
+from .world import ENTITIES, TABLES, World
 
 # I9 in one look, in which nothing moves: a record is in exactly one set, a lease has an owner, scopes and records name each other.
 INVARIANT = """
@@ -281,8 +282,6 @@ def check_registers(outcome: Outcome, world: World, calls: Sequence[Call]) -> No
         marks: dict[str, dict[str, str]] = defaultdict(dict)
         for name, student, status in cursor.fetchall():
             marks[name][student] = status[0]
-    from .load import identity as make_identity
-
     for (_, name), written in rows.items():
         newest = max(written.acked, default=0)
         if name not in shape:
@@ -291,7 +290,7 @@ def check_registers(outcome: Outcome, world: World, calls: Sequence[Call]) -> No
                 outcome.problem(f"I1 register {name}: acknowledged, and nothing of it is in the table")
             continue
         count, versions, version = shape[name]
-        students = [make_identity(name.split("/")[0], "student", at) for at in range(STUDENTS)]
+        students = [student_of(name.split("/")[0], "student", at) for at in range(STUDENTS)]
         token = "".join(marks[name].get(student, "?") for student in students)
         outcome.expect(count == STUDENTS and versions == 1, f"half a register: {name} has {count} rows of {versions} PUTs")
         if version < newest:
@@ -346,5 +345,5 @@ def check_all(outcome: Outcome, world: World, calls: Sequence[Call], injected: d
     invariant(outcome, world.redis(), "at rest")
 
 
-__all__ = ["Residence", "SCHOOL", "check_all", "check_counters", "check_history", "check_poison", "check_registers", "check_resources", "check_rows",
+__all__ = ["Residence", "check_all", "check_counters", "check_history", "check_poison", "check_registers", "check_resources", "check_rows",
            "count_calls", "count_lost", "gauge", "invariant", "summed"]

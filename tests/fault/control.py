@@ -7,10 +7,9 @@ import pathlib
 import struct
 
 FILES = 64
-HEAD = struct.Struct("<iiiiiIqQQQ")
-FIELDS = ("fsync_ms", "fsync_errno", "fsync_skip", "write_errno", "short_write", "malloc_ppb", "clock_ms", "seed", "failed", "forgotten")
 OFFSETS = {"fsync_ms": ("<i", 0), "fsync_errno": ("<i", 4), "fsync_skip": ("<i", 8), "write_errno": ("<i", 12), "short_write": ("<i", 16),
            "malloc_ppb": ("<I", 20), "clock_ms": ("<q", 24), "seed": ("<Q", 32), "failed": ("<Q", 40), "forgotten": ("<Q", 48)}
+HEAD_SIZE = 56
 
 
 class Control:
@@ -18,7 +17,7 @@ class Control:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        size = HEAD.size + 16 * FILES
+        size = HEAD_SIZE + 16 * FILES
         path.write_bytes(bytes(size))
         path.chmod(0o666)
         with path.open("r+b") as file:
@@ -35,12 +34,12 @@ class Control:
 
     def synced(self) -> dict[int, int]:
         """Inode to the bytes of it that are on the disk."""
-        pairs = (struct.unpack_from("<QQ", self._map, HEAD.size + 16 * at) for at in range(FILES))
+        pairs = (struct.unpack_from("<QQ", self._map, HEAD_SIZE + 16 * at) for at in range(FILES))
         return {inode: size for inode, size in pairs if inode}
 
     def forget_files(self) -> None:
         """Inodes are used again: a server that starts anew has new files."""
-        self._map[HEAD.size:] = bytes(16 * FILES)
+        self._map[HEAD_SIZE:] = bytes(16 * FILES)
 
     def environment(self, library: pathlib.Path) -> dict[str, str]:
         return {"LD_PRELOAD": str(library), "S24_SHIM_CONTROL": str(self.path)}

@@ -19,7 +19,7 @@ INTERVAL_S = 20
 def run(options: Options) -> Outcome:
     outcome = Outcome(NAME, options)
     with World(options, workers=2, interval_s=INTERVAL_S) as world:
-        with Residence(world, outcome) as residence, Load(world, MIX) as load:
+        with Residence(world, outcome) as residence, Load(world, MIX, rate=1100) as load:
             arm(world)
             with Faults(world, outcome, [Every("F1", 0.5, kill_worker), Every("F2", 7, stop_worker), Every("F3", 5, kill_play),
                                          Every("F6", 15, stop_database, first_s=8)]):
@@ -29,9 +29,9 @@ def run(options: Options) -> Outcome:
             outcome.faults["F14"] += sum(map(len, injected.values()))
             calls = load.stop()
             outcome.drain_s = world.drain()
-        outcome.faults["F15"] += sum(world.restarts.values()) - outcome.faults["F1"] - outcome.faults["F3"]
+        outcome.faults["F15"] += world.died
         count_calls(outcome, calls)
         check_all(outcome, world, calls, injected)
         # Two workers a second die here, and each death costs its records a try; F judges the interval itself.
-        residence.expect(2 * INTERVAL_S)
+        residence.expect(3 * INTERVAL_S)
     return outcome

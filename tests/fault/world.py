@@ -92,6 +92,7 @@ class World:
         self.workers: list[Service] = []
         self.plays = [self.play]
         self.restarts: Counter[str] = Counter()
+        self.died = 0  # of their own: by a failpoint, or refused memory
         self.failpoints: Callable[[Service], str] = lambda service: ""  # asked at each start of a daemon
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
         # Workers that died, and until when their leases are ended for them: a minute, told in no time. A claim may arrive behind their death.
@@ -170,6 +171,7 @@ class World:
                 for service in [*self.plays, *self.workers]:
                     if service.process.pid is None and not self._ended.is_set():
                         self.restarts[service.name] += 1
+                        self.died += 1
                         self.start(service)
             now = time.monotonic()
             if self.dead and now - looked > 0.25:
