@@ -125,14 +125,16 @@ def kill_play(world: World, _: random.Random) -> None:
 
 def kill_buffer(world: World, _: random.Random) -> None:
     """F4."""
-    world.kill_buffer()
-    world.stack.buffer.start()
+    with world.buffer_lock:
+        world.kill_buffer()
+        world.stack.buffer.start()
 
 
 def cut_power(world: World, _: random.Random) -> None:
     """F5."""
-    gone = world.cut_buffer_power()
-    world.stack.buffer.start()
+    with world.buffer_lock:
+        gone = world.cut_buffer_power()
+        world.stack.buffer.start()
     world.restarts["bytes_gone"] += gone
 
 

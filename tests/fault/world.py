@@ -97,6 +97,7 @@ class World:
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
         # Workers that died, and until when their leases are ended for them: a minute, told in no time. A claim may arrive behind their death.
         self.dead: dict[int, float] = {}
+        self.buffer_lock = threading.Lock()  # one thing at a time is done to the buffer
         self._ended = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
         self.baseline: dict[str, tuple[int, int]] = {}
