@@ -111,8 +111,8 @@ enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
 
 	return pg_tx_query(tx->pg, &SQL_OUTBOX_INSERT,
 			   PG_PARAMS(PG_UUID(uuid_v7(tx->req->now_us)), PG_UUID(tx->req->who.school_id),
-				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel),
-				     PG_JSONB(envelope), PG_TEXT(req_buffer_name(tx->req))),
+				     PG_TEXT(str_of(daemon_service(tx->req->daemon)->name)), PG_TEXT(channel), PG_JSONB(envelope),
+				     PG_TEXT(req_buffer_name(tx->req))),
 			   NULL, &none);
 }
 
