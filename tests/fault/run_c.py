@@ -167,7 +167,7 @@ def run(options: Options) -> Outcome:
             if "S24_FAILPOINTS" in world.play.environment:
                 kill_play(world, random.Random())
             crowd.stop(60)
-        outcome.faults["F15"] += world.restarts["play"] - outcome.faults["F3"] - 1
+        outcome.faults["F15"] += world.died
         started, everyone = time.monotonic(), [one for customer in customers for one in customer.payments]
         outcome.unknown = len([one for one in everyone if not one.answers])
         claims_expire(world)

@@ -235,7 +235,7 @@ def run(options: Options) -> Outcome:
                 last.settle(one, lambda: time.monotonic() > end)
             outcome.drain_s = world.drain() + settle(world, consumer, listener)
         outcome.faults["consumer"] = consumer.deaths
-        outcome.faults["F15"] += max(0, sum(world.restarts.values()) - outcome.faults["F1"] - outcome.faults["F3"] - 1)
+        outcome.faults["F15"] += world.died
         outcome.acked = sum(sum(adder.done.values()) for adder in adders) + sum(bool(one.answers) for payer in payers for one in payer.payments)
         outcome.unknown = sum(adder.unknown for adder in adders)
         outcome.expect(outcome.unknown == 0, f"{outcome.unknown} additions never came to an answer")
