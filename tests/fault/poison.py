@@ -93,7 +93,7 @@ class Sample:
         deadline = time.monotonic() + 20
         while record is None and time.monotonic() < deadline:
             # A worker may be faster than we are.
-            wait_for("a note is taken", lambda: world.client.put(f"/play/notes/{self.id}", self.body).status == 200, 20)
+            wait_for("a note is taken", lambda: world.puts(f"/play/notes/{self.id}", self.body), 20)
             record = self.client.get(key)
         assert record is not None
         _, flags, _, _, self.size, _, _, scopes, earlier = HEADER.unpack_from(record)
@@ -131,7 +131,7 @@ def inject(world: World) -> dict[str, set[str]]:
     poison(seal(sample.layout, sample.packed)[:-5] + b"wrong")                   # a checksum that does not fit
     # Another school's row under an id that lives: the buffer has forgotten whose it is, the table has not.
     owned = str(uuid.uuid4())
-    wait_for("a note is taken", lambda: world.client.put(f"/play/notes/{owned}", sample.body).status == 200, 20)
+    wait_for("a note is taken", lambda: world.puts(f"/play/notes/{owned}", sample.body), 20)
     wait_for("it is in the database", lambda: client.hget(f"meta:write_buffer:play_note:{owned}", "ver") is not None, 60)
     client.delete(f"meta:write_buffer:play_note:{owned}")
     poison(seal(sample.layout, sample.packed), of=owned, school=OTHER_SCHOOL)

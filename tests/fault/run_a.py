@@ -24,7 +24,7 @@ def run(options: Options) -> Outcome:
             with Faults(world, outcome, [Every("F1", 0.5, kill_worker), Every("F2", 7, stop_worker), Every("F3", 5, kill_play),
                                          Every("F6", 15, stop_database, first_s=8)]):
                 time.sleep(options.secs)
-            world.failpoints = lambda service: ""
+            world.calm()
             injected = inject(world)
             outcome.faults["F14"] += sum(map(len, injected.values()))
             calls = load.stop()

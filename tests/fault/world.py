@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+import http.client
 import os
 import pathlib
 import shutil
@@ -19,7 +20,7 @@ import redis
 from s24.base import StackError, free_ports, program, wait_for
 from s24.client import Client
 from s24.seed import PASSWORD, identity, logins, seed
-from s24.servers import Redis, Service, answers
+from s24.servers import Redis, Service
 
 from harness import BUILD, Proxy, TestStack
 
@@ -140,7 +141,14 @@ class World:
         return service
 
     def _takes_notes(self) -> bool:
-        return self.client.put(f"/play/topics/{identity('topic', 'first')}", {"title": "first"}).status == 200
+        return self.puts(f"/play/topics/{identity('topic', 'first')}", {"title": "first"})
+
+    def puts(self, path: str, body: object) -> bool:
+        """Is it acknowledged?"""
+        try:
+            return self.client.put(path, body).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
     def close(self) -> None:
         self._ended.set()
@@ -201,6 +209,16 @@ class World:
             service.environment.update(environment)
             service.start()
 
+    def calm(self) -> None:
+        """No failpoints any more: who has some is replaced, and everybody is ready."""
+        self.failpoints = lambda service: ""
+        for service in [*self.plays, *self.workers]:
+            with self.lock:
+                if service.environment.get("S24_FAILPOINTS"):
+                    service.process.kill()
+                    self.start(service)
+        wait_for("every daemon is ready", self.all_ready, 40)
+
     # ---- parts -------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -234,7 +252,7 @@ class World:
         return found
 
     def all_ready(self) -> bool:
-        return all(service.is_ready() for service in [*self.plays, *self.workers]) and answers(self.stack.worker.admin_port, "/ready") == 200
+        return all(service.is_ready() for service in [*self.plays, *self.workers])
 
     # ---- the buffer ----------------------------------------------------------------------------------------------------------------
 
