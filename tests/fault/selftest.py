@@ -114,7 +114,7 @@ STOPS = (Every("F2", 2.0, stop_worker, first_s=0.5), Every("F1", 3, kill_worker)
 MUTANTS = (
     Mutant("compare-and-delete off", (Edit("ack", "if version <= database then", "if true then"),), faults=STOPS),
     Mutant("version guard off", guard=False, faults=STOPS),
-    Mutant("marker off", (Edit("ack", "redis.call('EXPIRE', meta, MARKER_S)", "redis.call('DEL', meta)"),), faults=STOPS),
+    Mutant("marker off", (Edit("ack", "call('EXPIRE', meta, MARKER_S)", "call('DEL', meta)"),), faults=STOPS),
     Mutant("TTL on", (Edit("put", "redis.call('SET', r.key, struct.pack(", "redis.call('SETEX', r.key, 1, struct.pack("),), interval_s=6),
     Mutant("RDB only", rdb_only=True, faults=(Every("RDB", 2, snapshot, first_s=1), Every("F5", 3, lose_all_but_snapshot, first_s=4)), interval_s=8),
 )
