@@ -14,6 +14,7 @@ struct base {
 	bool creation;      /* struct buffer_record's */
 	bool blind;         /* the table could not be asked */
 	bool buffered;      /* found in the buffer */
+	bool kept;          /* out of the cache: told to the client, and no base of a write */
 };
 
 struct bases {
@@ -24,7 +25,8 @@ struct bases {
 	struct pg_fail refusal; /* the rule of a table that has refused the last change */
 };
 
-struct base *base_find(struct req *req, const struct entity *e, struct uuid id); /* NULL: not read yet */
+struct base *base_find(struct req *req, const struct entity *e, struct uuid id); /* NULL: not read yet, or a kept row */
+struct base *base_seen(struct req *req, const struct entity *e, struct uuid id); /* kept ones too: for what is told about a row */
 struct base *base_add(struct req *req, const struct base *base);
 void bases_forget(struct req *req); /* before a fresh try: all but the one of the object that the rule has loaded */
 

@@ -47,6 +47,8 @@ static bool expand(const struct entity *e, const char *tag, const void *row, str
 static void add_row(const struct entity *e, const void *row, struct arena *arena, struct cache_tags *to)
 {
 	cache_tag(to, arena, "table:", str_of(e->table));
+	cache_tag_id(to, arena, arena_printf(arena, "%s:", e->name),
+		     ((const struct row *)row)->id); /* kept by itself (cache_entity.c) */
 	for (size_t i = 0; i < TAGS_MAX && e->tags[i]; i++)
 		IGNORE(!expand(e, e->tags[i], row, arena, to)); /* a list that the row is in none of */
 }
@@ -62,6 +64,7 @@ void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, 
 	struct row row = {.id = id};
 
 	cache_tag(to, arena, "table:", str_of(e->table));
+	cache_tag_id(to, arena, arena_printf(arena, "%s:", e->name), id);
 	for (size_t i = 0; i < TAGS_MAX && e->tags[i]; i++) {
 		if (strstr(e->tags[i], "{id}"))
 			IGNORE(!expand(e, e->tags[i], &row, arena, to)); /* it names the id alone */

@@ -163,6 +163,8 @@ SUSPENDS static enum err find_bases(struct change *c)
 		struct row *row = item->row;
 
 		item->base = base_find(c->req, item->entity, row->id);
+		if (!item->base && base_seen(c->req, item->entity, row->id))
+			return req_fail(c->req, ERR_BUG, "a change of a %s that was looked at and not read", item->entity->name);
 		/* A row made without a look at the old one is not younger than that. */
 		if (row->version == 0 && item->base && item->base->row)
 			row->created_at = ((const struct row *)item->base->row)->created_at;

@@ -9,6 +9,7 @@
 #include "base/uuid.h"
 #include "svc/bases.h"
 #include "svc/buffers.h"
+#include "svc/cache_entity.h"
 #include "svc/degraded.h"
 #include "svc/document_row.h"
 #include "svc/documents.h"
@@ -95,7 +96,7 @@ bool buffer_is_away(enum err e)
 
 /* ---- bases ---- */
 
-struct base *base_find(struct req *req, const struct entity *e, struct uuid id)
+struct base *base_seen(struct req *req, const struct entity *e, struct uuid id)
 {
 	for (size_t i = 0; req->bases && i < req->bases->n; i++) {
 		struct base *b = &req->bases->v[i];
@@ -104,6 +105,13 @@ struct base *base_find(struct req *req, const struct entity *e, struct uuid id)
 			return b;
 	}
 	return NULL;
+}
+
+struct base *base_find(struct req *req, const struct entity *e, struct uuid id)
+{
+	struct base *b = base_seen(req, e, id);
+
+	return b && !b->kept ? b : NULL;
 }
 
 static struct bases *bases_of(struct req *req)
@@ -116,7 +124,7 @@ static struct bases *bases_of(struct req *req)
 struct base *base_add(struct req *req, const struct base *base)
 {
 	struct bases *all = bases_of(req);
-	struct base *old = base_find(req, base->entity, base->id);
+	struct base *old = base_seen(req, base->entity, base->id);
 
 	if (old) {
 		*old = *base;
@@ -261,7 +269,9 @@ SUSPENDS static enum err look_up(struct req *req, const struct entity *entity, s
 		e = take_record(req, reply.s, &base);
 	else
 		e = entity->collection ? take_document(req, &base) : take_table_row(req, &base);
-	if (e == OK)
+	if (e == ERR_DB && row_cache_base(req, &base) == OK)
+		e = OK;
+	else if (e == OK)
 		e = compare_with_table(req, &base);
 	if (e != OK)
 		return e;
@@ -282,11 +292,37 @@ enum err entity_get(struct req *req, const struct entity *e, struct uuid id, voi
 	return OK;
 }
 
+enum err entity_look(struct req *req, const struct entity *e, struct uuid id, void *ret)
+{
+	struct base *base = base_seen(req, e, id);
+	enum err err = OK;
+
+	if (!base && !row_cache_applies(req, e))
+		return entity_get(req, e, id, ret);
+	if (!base)
+		err = row_cache_read(req, e, id, look_up, &base);
+	if (err != OK)
+		return err;
+	if (!base->row)
+		return ERR_NOT_FOUND;
+	memcpy(ret, &base->row, sizeof(base->row));
+	return OK;
+}
+
+enum err entity_parent(struct req *req, const struct entity *e, struct uuid id, void *ret)
+{
+	enum err err = entity_look(req, e, id, ret);
+
+	return err == ERR_NOT_FOUND && !base_find(req, e, id) ? entity_get(req, e, id, ret) : err;
+}
+
 enum err entity_get_child(struct req *req, const struct entity *e, struct uuid id, const struct entity *parent,
 			  const void *parent_row, void *ret)
 {
-	const struct base *above = base_find(req, parent, ((const struct row *)parent_row)->id);
-	enum err err = entity_get(req, e, id, ret);
+	struct uuid parent_id = ((const struct row *)parent_row)->id;
+	bool writes = req_is_write(req);
+	const struct base *above = writes ? base_find(req, parent, parent_id) : base_seen(req, parent, parent_id);
+	enum err err = writes ? entity_get(req, e, id, ret) : entity_look(req, e, id, ret);
 
 	if (err == ERR_DB && !e->collection && above && above->buffered && above->creation) {
 		base_add(req, &(struct base){.entity = e, .id = id, .blind = true});
@@ -371,11 +407,13 @@ enum err entity_get_many(struct req *req, const struct entity *e, const struct u
 
 /* ---- a resource's own GET ---- */
 
-SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, struct uuid id)
+/* `kept`: the row was in the buffer when it was kept, and may have left it since, unchanged. */
+SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, struct uuid id, bool kept)
 {
 	static const char *const sets[] = {"wb:lease:", "wb:dlq:"};
-	struct redis_op *ops[ARRAY_LEN(sets)];
-	struct redis_reply replies[ARRAY_LEN(sets)] = {0};
+	struct redis_op *ops[ARRAY_LEN(sets) + 1];
+	struct redis_reply replies[ARRAY_LEN(sets) + 1] = {0};
+	size_t n = ARRAY_LEN(sets);
 	char text[UUID_TEXT + 1];
 	enum err first = OK;
 
@@ -384,13 +422,17 @@ SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, stru
 		ops[i] = redis_start(req_buffer(req),
 				     REDIS_ARGS(STR("ZSCORE"), str_of(arena_printf(req->arena, "%s%s", sets[i], e->name)),
 						(struct str){text, UUID_TEXT}));
-	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+	if (kept)
+		ops[n++] = redis_start(req_buffer(req), REDIS_ARGS(STR("EXISTS"), buffer_key(req->arena, e, id)));
+	for (size_t i = 0; i < n; i++) {
 		enum err err = redis_finish(ops[i], req->arena, req->deadline, &replies[i]);
 
 		first = first == OK ? err : first;
 	}
 	if (first != OK)
 		return first;
+	if (kept && replies[2].type == REDIS_INTEGER && replies[2].i == 0)
+		return OK;
 	req->sync = replies[1].type != REDIS_NIL ? SYNC_DEAD : replies[0].type != REDIS_NIL ? SYNC_IN_FLIGHT : SYNC_PENDING;
 	return OK;
 }
@@ -398,14 +440,14 @@ SUSPENDS static enum err ask_state(struct req *req, const struct entity *e, stru
 enum err entity_reply(struct req *req, const struct entity *e, const void *row, const struct schema *s, const void *object)
 {
 	const struct row *r = row;
-	const struct base *base = base_find(req, e, r->id);
+	const struct base *base = base_seen(req, e, r->id);
 	enum err err = req_reply(req, s, object);
 
 	if (err != OK)
 		return err;
 	req->version = r->version;
 	if (base && base->buffered) {
-		err = ask_state(req, e, r->id);
+		err = ask_state(req, e, r->id, base->kept);
 		if (err != OK && !buffer_is_away(err))
 			return err;
 	}

@@ -73,9 +73,15 @@ const struct field *entity_field(const struct entity *e, const char *name); /* a
 
 /* ---- one row ------------------------------------------------------------------------------------------------------------- */
 
-/* The row as it is now: buffer first, then the database's primary, never a cache. *ret is a struct of the entity in the request's arena.
+/* The row as it is now: buffer first, then the database's primary, never a cache (but with PostgreSQL away a kept row that is fresh; cache_entity.c says why
+ * that is a sound base). *ret is a struct of the entity in the request's arena.
  * The sync state of what was read is remembered for the answer. ERR_NOT_FOUND also for another school's row and a deleted one. */
 SUSPENDS MUST_CHECK enum err entity_get(struct req *req, const struct entity *e, struct uuid id, void *ret);
+/* The row for a read that writes nothing: out of the cache when it is there (one round trip, epochs checked), else as entity_get, and then kept for the
+ * descriptor's ttl_s, "there is none" for negative_ttl_s. Never the base of a write: change_commit refuses a change of it (ERR_BUG). */
+SUSPENDS MUST_CHECK enum err entity_look(struct req *req, const struct entity *e, struct uuid id, void *ret);
+/* Is there such a row, so that others may name it? As entity_look, but that there is none is asked anew. */
+SUSPENDS MUST_CHECK enum err entity_parent(struct req *req, const struct entity *e, struct uuid id, void *ret);
 /* Several at once (two round trips at most); missing ones are NULL in ret, an array of n pointers. */
 SUSPENDS MUST_CHECK enum err entity_get_many(struct req *req, const struct entity *e, const struct uuid *ids, size_t n, void **ret);
 /* entity_get for a child whose parent was loaded before: with PostgreSQL away and the parent's creation still in the buffer there can be no
