@@ -56,11 +56,18 @@ bool turn_stopping(const struct turn *turn)
 	return turn->f->stopping != NULL && turn->f->stopping(turn->f->ctx);
 }
 
+void turn_tell_flushed(const struct turn *turn, const struct flushed_row *rows, size_t n)
+{
+	if (turn->f->flushed != NULL && n != 0)
+		turn->f->flushed(turn->f->ctx, turn->t, rows, n);
+}
+
 /* ---- giving back and acknowledging --------------------------------------------------------------------------------------- */
 
 void turn_give_back(struct turn *turn, struct item *const *items, size_t n, struct return_options o)
 {
 	struct acked *v = arena_array(turn->arena, n + 1, sizeof(*v));
+	struct flushed_row *rows = arena_array(turn->arena, n + 1, sizeof(*rows));
 	int64_t retried = 0, dead = 0;
 	size_t n_v = 0;
 	enum err e = OK;
@@ -69,6 +76,7 @@ void turn_give_back(struct turn *turn, struct item *const *items, size_t n, stru
 		if (items[i]->settled)
 			continue;
 		items[i]->settled = true;
+		rows[n_v] = (struct flushed_row){items[i]->record.school, items[i]->claimed->id};
 		v[n_v++] = (struct acked){items[i]->claimed->id, items[i]->record.version};
 	}
 	if (n_v == 0)
@@ -84,6 +92,8 @@ void turn_give_back(struct turn *turn, struct item *const *items, size_t n, stru
 	turn->counts->errors += e != OK;
 	turn->counts->retried += retried;
 	turn->counts->dead += dead;
+	if (o.permanent)
+		turn_tell_flushed(turn, rows, n_v);
 	if (o.count || o.permanent)
 		snprintf(turn->counts->error, sizeof(turn->counts->error), "%s", o.error);
 }

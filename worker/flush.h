@@ -58,12 +58,19 @@ struct flush_counts {
 };
 void flush_counts_add(struct flush_counts *to, const struct flush_counts *more);
 
+/* A row whose record has left the buffer, or has become a dead letter: what was read of it before is no longer so. */
+struct flushed_row {
+	struct uuid school, id;
+};
+
 struct flusher {
 	const struct buffer_io *io;
 	const struct flush_db *db;
 	struct str token;
 	struct flush_limits limits;
 	bool (*stopping)(void *ctx); /* unstarted records are released; NULL: never */
+	/* After ACK, or NACK as a dead letter, of n > 0 rows; must not wait. NULL: nobody asks. */
+	void (*flushed)(void *ctx, const struct flush_target *t, const struct flushed_row *rows, size_t n);
 	void *ctx;
 };
 

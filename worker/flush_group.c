@@ -300,6 +300,7 @@ static void refuse(struct turn *turn, struct item *item)
 static enum step step_ack(struct attempt *a)
 {
 	struct acked *v = arena_array(a->turn->arena, a->n, sizeof(*v));
+	struct flushed_row *rows = arena_array(a->turn->arena, a->n, sizeof(*rows));
 	size_t n = 0;
 
 	for (size_t i = 0; i < a->n; i++) {
@@ -307,11 +308,13 @@ static enum step step_ack(struct attempt *a)
 
 		if (item->fate != FATE_APPLIED && item->fate != FATE_SAME && item->fate != FATE_SUPERSEDED)
 			continue;
+		rows[n] = (struct flushed_row){item->record.school, item->claimed->id};
 		v[n++] = (struct acked){item->claimed->id, item->version};
 		item->settled = true;
 		count_fate(a->turn, item);
 	}
 	acknowledge(a->turn, v, n);
+	turn_tell_flushed(a->turn, rows, n);
 	for (size_t i = 0; i < a->n; i++)
 		refuse(a->turn, a->items[i]);
 	return STEP_END;

@@ -51,6 +51,8 @@ struct return_options {
 /* Of these, whatever is not settled yet goes back. When Redis does not answer, the lease's end does it. */
 void turn_give_back(struct turn *turn, struct item *const *items, size_t n, struct return_options o);
 void turn_give_back_one(struct turn *turn, struct item *item, struct return_options o);
+/* Tells of those that have just left the buffer, or died. */
+void turn_tell_flushed(const struct turn *turn, const struct flushed_row *rows, size_t n);
 int64_t turn_now_us(const struct turn *turn);
 uint64_t turn_chance(const struct turn *turn);
 void turn_pause_ms(const struct turn *turn, int64_t ms);

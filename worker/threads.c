@@ -169,6 +169,13 @@ static bool is_stopping(void *ctx)
 	return board_stopping(&t->w->board);
 }
 
+static void on_flushed(void *ctx, const struct flush_target *target, const struct flushed_row *rows, size_t n)
+{
+	const struct thread *t = ctx;
+
+	forget_rows(t->w, target, rows, n);
+}
+
 static void work_on_ticket(struct thread *t, const struct flusher *f, struct queue *q, int64_t delay_ms)
 {
 	int64_t end_us = clock_mono_us() + TICKET_US, before;
@@ -198,8 +205,12 @@ static void *thread_main(void *arg)
 		[DATABASE_ROWS] = rows,
 		[DATABASE_DOCUMENTS] = flush_documents_db(&documents),
 	};
-	struct flusher f = {
-		.io = &io, .token = str_of(t->token), .limits = FLUSH_LIMITS_DEFAULT, .stopping = is_stopping, .ctx = t};
+	struct flusher f = {.io = &io,
+			    .token = str_of(t->token),
+			    .limits = FLUSH_LIMITS_DEFAULT,
+			    .stopping = is_stopping,
+			    .flushed = on_flushed,
+			    .ctx = t};
 	enum database database;
 	int64_t delay_ms;
 	size_t job;

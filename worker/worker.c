@@ -182,6 +182,7 @@ enum err worker_start(struct daemon *d)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(w->identity, sizeof(w->identity), "%s:%d:%" PRIx64, host, (int)getpid(), (uint64_t)clock_real_us() / 1000000);
 	w->duties = duties_new();
+	w->forgetting = forget_open(w);
 	find_targets(w);
 	e = open_sources(w);
 	board_init(&w->board, w->n_queues, (unsigned)w->conf->parallel_workers);
@@ -203,6 +204,7 @@ static void release(struct worker *w)
 	free(w->queues);
 	free(w->parts);
 	w->duties = duties_free(w->duties, w->n_sources);
+	forget_done(w->forgetting);
 	board_done(&w->board);
 	free(w);
 }

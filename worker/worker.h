@@ -13,6 +13,7 @@
 #define S24_WORKER_H
 
 #include "board.h"
+#include "flush.h"
 #include "io/await.h"
 #include "io/redis.h"
 #include "services.h"
@@ -86,7 +87,8 @@ struct worker {
 	bool stopping;
 	int64_t relayed, copied_dead;
 	bool copy_now;
-	char identity[96]; /* host:pid:start */
+	struct forgetting *forgetting; /* forget.c; NULL: without a cache */
+	char identity[96];             /* host:pid:start */
 };
 
 struct worker *worker_of(const struct daemon *d);
@@ -130,6 +132,11 @@ SUSPENDS void relay_run(struct worker *w);
 SUSPENDS void copier_run(struct worker *w);
 /* ---- runs.c ---- */
 SUSPENDS void runs_record(struct queue *q, const struct finished_run *run);
+/* ---- forget.c: what was cached of rows that a flush has changed ---- */
+struct forgetting *forget_open(struct worker *w); /* NULL without a cache */
+/* From any thread, without waiting: the cached answers that show these rows' state are dropped soon. */
+void forget_rows(struct worker *w, const struct flush_target *t, const struct flushed_row *rows, size_t n);
+void forget_done(struct forgetting *f); /* after its fiber has ended */
 /* ---- threads.c ---- */
 struct threads *threads_start(struct worker *w, const char *pg_url, unsigned n);
 struct threads *threads_stop(struct threads *t); /* waits for running batches */

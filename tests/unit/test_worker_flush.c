@@ -46,6 +46,9 @@ static struct world {
 	/* the clock */
 	int64_t now_us, paused_ms, begin_costs_us;
 	unsigned pauses, stop_after;
+	/* whom it told of whose rows */
+	size_t n_told;
+	struct flushed_row told[MOST];
 } w;
 
 static struct uuid id_of(size_t i, uint8_t kind)
@@ -92,16 +95,21 @@ static size_t add(int64_t version, unsigned flags)
 	return i;
 }
 
-static size_t index_of(struct str text)
+static size_t index_of_id(struct uuid id)
 {
-	struct uuid id;
-
-	assert_true(uuid_parse(text, &id));
 	for (size_t i = 0; i < w.n; i++)
 		if (uuid_eq(w.ids[i], id))
 			return i;
 	fail_msg("an id that nobody has");
 	return 0;
+}
+
+static size_t index_of(struct str text)
+{
+	struct uuid id;
+
+	assert_true(uuid_parse(text, &id));
+	return index_of_id(id);
 }
 
 /* ---- Redis ---- */
@@ -375,6 +383,19 @@ static bool stopping(void *ctx)
 	return w.stop_after != 0 && w.begins >= w.stop_after;
 }
 
+static void told(void *ctx, const struct flush_target *t, const struct flushed_row *rows, size_t n)
+{
+	(void)ctx;
+	assert_ptr_equal(t, &w.target);
+	assert_true(n > 0);
+	for (size_t i = 0; i < n; i++) {
+		enum place place = w.place[index_of_id(rows[i].id)];
+
+		assert_true(place == ACKED || place == DEAD); /* never before */
+		w.told[w.n_told++] = rows[i];
+	}
+}
+
 /* ---- a turn ---- */
 
 static struct flush_counts turn(void)
@@ -382,8 +403,12 @@ static struct flush_counts turn(void)
 	static const struct buffer_io io = {NULL, io_eval, io_call, io_now, io_pause, io_random};
 	static const struct flush_db db = {NULL,      db_begin,    db_copy,  db_flush, db_versions,
 					   db_commit, db_rollback, db_reset, db_fail};
-	const struct flusher f = {
-		.io = &io, .db = &db, .token = STR("host:1"), .limits = FLUSH_LIMITS_DEFAULT, .stopping = stopping};
+	const struct flusher f = {.io = &io,
+				  .db = &db,
+				  .token = STR("host:1"),
+				  .limits = FLUSH_LIMITS_DEFAULT,
+				  .stopping = stopping,
+				  .flushed = told};
 	struct flush_counts counts = {0};
 
 	arena_clear(w.turn_arena);
@@ -444,6 +469,23 @@ TURN_TEST(a_batch_is_one_transaction_and_one_ack)
 	assert_int_equal(count(ACKED), 50);
 	assert_int_equal(w.acked_as[7], 107);
 	assert_int_equal(w.n_rows, 50);
+}
+
+/* For the caches: an answer with the row says "pending", and that is over. */
+TURN_TEST(who_has_left_the_buffer_is_told_after_the_ack_with_its_school)
+{
+	insert_row(id_of(2, 0x11), other_school, 1);
+	for (int i = 0; i < 4; i++)
+		add(100, 0);
+	w.orphan[3] = w.parent_waits = true;
+	turn();
+	assert_int_equal(w.place[2], DEAD);
+	assert_int_equal(w.place[3], BACK);
+	assert_int_equal(w.n_told, 3);
+	for (size_t i = 0; i < w.n_told; i++) {
+		assert_true(uuid_eq(w.told[i].school, school));
+		assert_false(uuid_eq(w.told[i].id, w.ids[3])); /* it still waits */
+	}
 }
 
 TURN_TEST(nothing_due_is_no_transaction)
@@ -716,6 +758,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_batch_is_one_transaction_and_one_ack),
+		T(who_has_left_the_buffer_is_told_after_the_ack_with_its_school),
 		T(nothing_due_is_no_transaction),
 		T(what_is_there_already_is_acknowledged_as_the_database_has_it),
 		T(an_append_row_that_is_there_is_done_whatever_its_version),
