@@ -112,28 +112,6 @@ SUSPENDS static enum err look_in_redis(struct cache *c, struct arena *arena, str
 	return OK;
 }
 
-/* ERR_CACHE: Redis does not answer, and nothing may be given out. */
-SUSPENDS static enum err look(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
-			      const struct str *keys, struct look *l)
-{
-	int64_t from = loop_mono_us(c->loop);
-	enum err e;
-
-	*l = (struct look){.turn = memory_turn(&c->memory)};
-	if (!link_is_open(c))
-		return ERR_CACHE;
-	e = look_in_memory(c, arena, d, call, keys, l);
-	if (e == OK && l->level == LEVEL_NONE)
-		e = look_in_redis(c, arena, d, call, keys, l);
-	if (e == OK && !link_is_open(c)) { /* something was raised meanwhile, and Redis does not know of it */
-		l->level = LEVEL_NONE;
-		e = ERR_CACHE;
-	}
-	c->stats.reads++;
-	c->stats.read_us += (uint64_t)(loop_mono_us(c->loop) - from);
-	return e;
-}
-
 enum freshness { FRESH, AGING, AGED, KEPT_FOR_ERRORS, OVER };
 
 static enum freshness freshness(const struct cache *c, const struct entry *e, const struct cache_life *life)
@@ -149,6 +127,40 @@ static enum freshness freshness(const struct cache *c, const struct entry *e, co
 	if (now < e->fresh_until_us + life->swr_s * US_PER_S)
 		return AGED;
 	return now < e->fresh_until_us + life->sie_s * US_PER_S ? KEPT_FOR_ERRORS : OVER;
+}
+
+/* What has aged in this memory may have been filled anew by another process. */
+SUSPENDS static enum err look_deeper(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+				     const struct str *keys, struct look *l)
+{
+	struct look there = {.turn = l->turn};
+	enum err e = look_in_redis(c, arena, d, call, keys, &there);
+
+	if (e == OK && there.level != LEVEL_NONE)
+		*l = there;
+	return e;
+}
+
+/* ERR_CACHE: Redis does not answer, and nothing may be given out. */
+SUSPENDS static enum err look(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
+			      const struct str *keys, struct look *l)
+{
+	int64_t from = loop_mono_us(c->loop);
+	enum err e;
+
+	*l = (struct look){.turn = memory_turn(&c->memory)};
+	if (!link_is_open(c))
+		return ERR_CACHE;
+	e = look_in_memory(c, arena, d, call, keys, l);
+	if (e == OK && (l->level == LEVEL_NONE || freshness(c, &l->entry, &call->life) != FRESH))
+		e = look_deeper(c, arena, d, call, keys, l);
+	if (e == OK && !link_is_open(c)) { /* something was raised meanwhile, and Redis does not know of it */
+		l->level = LEVEL_NONE;
+		e = ERR_CACHE;
+	}
+	c->stats.reads++;
+	c->stats.read_us += (uint64_t)(loop_mono_us(c->loop) - from);
+	return e;
 }
 
 /* Gives out what was found. */
@@ -454,15 +466,24 @@ SUSPENDS static enum err follow_flight(struct cache *c, struct arena *arena, str
 SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
 				     const struct str *keys, struct str *ret, struct cache_note *note)
 {
-	for (;;) {
+	for (bool again = false;; again = true) {
 		struct flight *flight = hash_get(&c->flights, call->key);
+		struct look l;
 		enum err e;
 
 		if (flight == NULL)
 			return lead_flight(c, arena, d, call, keys, ret, note);
 		e = follow_flight(c, arena, d, flight, ret, note);
-		if (e != ERR_GONE)
+		if (e == ERR_GONE)
+			continue;
+		if ((e != OK && e != ERR_NOT_FOUND) || again)
 			return e;
+		/* That one may have begun before a change of which this caller has been told; the next one has not. */
+		e = look(c, arena, d, call, keys, &l);
+		if (e == ERR_CANCELLED)
+			return e;
+		if (e == OK && l.level != LEVEL_NONE && freshness(c, &l.entry, &call->life) <= AGING)
+			return give(c, &l, false, ret, note);
 	}
 }
 
@@ -504,6 +525,7 @@ void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, cons
 {
 	struct str *keys = link_epoch_keys(c, arena, call->tags);
 	struct filling f = {0};
+	struct look l = {0};
 	struct flight *flight;
 	bool leads = false;
 	enum err e;
@@ -512,7 +534,11 @@ void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, cons
 		return;
 	flight = flight_begin(c, call->key);
 	e = lead(c, arena, d, call, keys, true, &f, &leads);
-	if (e != OK || !leads) {
+	if (e == OK && leads) /* it may have been filled since the caller saw it */
+		e = look(c, arena, d, call, keys, &l);
+	if (e != OK || !leads || (l.level != LEVEL_NONE && freshness(c, &l.entry, &call->life) == FRESH)) {
+		if (leads)
+			release(c, arena, call, f.token);
 		flight_end(c, flight, false, e);
 		return;
 	}
