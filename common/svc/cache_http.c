@@ -13,6 +13,7 @@
 #include "svc/daemon.h"
 #include "svc/directory.h"
 
+#define BROWSER_MOST_S 60 /* of public answers */
 #define REFRESHES_MAX 64 /* at once: more are left to the next reader */
 
 struct http_cache {
@@ -419,7 +420,7 @@ void http_cache_lines(const struct req *req, int status, struct buf *out)
 	} else if (shared) {
 		unsigned ttl = ttl_of(req);
 
-		put_control(out, "Cache-Control", ttl < 60 ? ttl : ttl / 5, p); /* a browser cannot be told to forget */
+		put_control(out, "Cache-Control", ttl < BROWSER_MOST_S ? ttl : BROWSER_MOST_S, p); /* a browser cannot be told to forget */
 		put_control(out, "CDN-Cache-Control", ttl, p);
 		put_control(out, "Surrogate-Control", ttl, p);
 	} else {

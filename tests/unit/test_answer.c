@@ -119,7 +119,7 @@ static const struct route routes[] = {
 	{HTTP_PUT, "/thing", ROLE_PEOPLE, MAY_SELF, .handler = put_message},
 	{HTTP_DELETE, "/thing", ROLE_PEOPLE, MAY_SELF, .handler = delete_thing},
 	{HTTP_GET, "/token", ROLE_PEOPLE, MAY_SELF, .cache = {.policy = "no-store"}, .handler = get_thing},
-	{HTTP_GET, "/public", ROLE_ANYONE, MAY_PUBLIC, .cache = {.policy = "public", .ttl_s = 60, .swr_s = 30}, .handler = get_wrapped},
+	{HTTP_GET, "/public", ROLE_ANYONE, MAY_PUBLIC, .cache = {.policy = "cdn", .ttl_s = 60, .swr_s = 30}, .handler = get_wrapped},
 	ROUTE_END,
 };
 /* clang-format on */

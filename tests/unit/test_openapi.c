@@ -50,7 +50,7 @@ static const struct route routes[] = {
 	{HTTP_POST, "/essays", ROLE_TEACHER, MAY_TEACH, .in = &essay_schema, .out = &essay_schema, .flags = ROUTE_MULTIPART | ROUTE_FULL_STATE, .creates = &essay_entity, .handler = nothing},
 	{HTTP_GET, "/essays/{essay_id}", ROLE_STUDENT, MAY_ASSIGNED(&essay_entity), .out = &essay_schema, .handler = nothing},
 	{HTTP_GET, "/essays/{essay_id}/files/{name}", ROLE_STUDENT, MAY_ASSIGNED(&essay_entity), .flags = ROUTE_STREAM, .handler = nothing},
-	{HTTP_GET, "/.well-known/jwks.json", ROLE_ANYONE, MAY_PUBLIC, .flags = ROUTE_BARE, .cache = {.policy = "public"}, .handler = nothing},
+	{HTTP_GET, "/.well-known/jwks.json", ROLE_ANYONE, MAY_PUBLIC, .flags = ROUTE_BARE, .cache = {.policy = "cdn"}, .handler = nothing},
 	{HTTP_GET, "/internal/essays/{essay_id}", ROLE_SERVICE, MAY_INTERNAL, .handler = nothing},
 	ROUTE_END,
 };
