@@ -1,6 +1,7 @@
 """Embeds SQL statements, Lua scripts and dictionaries as C objects: embed.py sql|lua|dicts OUT FILE..."""
 import hashlib
 import pathlib
+import re
 import sys
 
 
@@ -10,6 +11,29 @@ def literal(text: str) -> str:
         escaped = line.replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'\t"{escaped}\\n"')
     return "\n".join(lines) or '\t""'
+
+
+# What a statement's file declares in its head, behind its first line: tables that it reads, so that its rows can be kept, and tables that it writes.
+DECLARED = re.compile(r"--\s*(tables|writes):\s*(.*)")
+TABLE = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
+TABLES_MAX = 6  # QUERY_TABLES_MAX: two tags each
+
+
+def declarations_of(file: str, text: str) -> str:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("--"):
+            break
+        if match := DECLARED.match(line):
+            names = sorted({name.strip() for name in match[2].split(",")})
+            if match[1] in found or not all(TABLE.fullmatch(name) for name in names):
+                raise SystemExit(f"{file}: -- {match[1]}: is written once, as schema.table, schema.table")
+            found[match[1]] = names
+    if "tables" in found and len(found["tables"]) > TABLES_MAX:
+        raise SystemExit(f"{file}: rows of more than {TABLES_MAX} tables are not kept")
+    if "tables" in found and re.search(r"_live_v\d", text):
+        raise SystemExit(f"{file}: a list source's rows are not kept by statement (common/svc/cache_query.h says why)")
+    return "".join(f"\n\t.{kind} = (const char *const[]){{{', '.join(chr(34) + name + chr(34) for name in names)}, NULL}}," for kind, names in sorted(found.items()))
 
 
 def dicts(out: pathlib.Path, files: list[str]) -> None:
@@ -43,7 +67,7 @@ def main() -> None:
         declarations.append(f"extern const struct {struct} {symbol};")
         body = literal(text)
         if kind == "sql":
-            fields = f'.name = "{path.stem}", .sql =\n{body}'
+            fields = f'.name = "{path.stem}",{declarations_of(name, text)} .sql =\n{body}'
         else:
             # What is sent is the literal, so its hash is what counts.
             sent = "".join(line + "\n" for line in text.splitlines())

@@ -60,6 +60,7 @@ struct daemon {
 
 	void *authn;             /* authn.c */
 	struct write_counts writes;
+	struct query_stats *queries; /* cache_query_stats.c; NULL: no statement was kept yet */
 	struct through *through; /* through_group.c */
 	struct degraded *degraded; /* writes that go to the database because the buffer is away, and what they leave behind (degraded.c) */
 

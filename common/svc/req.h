@@ -26,6 +26,11 @@ struct upload { /* a file of a multipart body, already staged in the storage por
 	struct stored_file file;
 };
 
+struct query_note { /* how kept statements (cache_query.h) had a hand in an answer */
+	unsigned hits, misses;
+	int64_t written_us, fresh_until_us; /* of the oldest, and of what ends first */
+};
+
 enum sync_state { SYNC_NONE, SYNC_PENDING, SYNC_IN_FLIGHT, SYNC_DEAD, SYNC_DONE };
 
 struct req {
@@ -73,7 +78,11 @@ struct req {
 	struct problems problems;
 
 	struct cache_tags *touched; /* what this request's writes have changed: raised before its answer */
+	struct query_note queries;
 	struct http_cache *cached;  /* how the cache had a hand in the answer (cache_http.c) */
+	bool filling;               /* the handler's answer will be kept: nothing that is read for it may come out of memory unasked */
+	int64_t good_until_us;      /* req_good_until; 0: as long as its kind */
+	struct dir_seen *seen;      /* the directory's entries that this request has asked for (directory.c) */
 	struct bases *bases;       /* what entity_edit copied, for audit and expectation (entity.c) */
 	struct idem *idem;         /* the Idempotency-Key in force (idem.c) */
 	int64_t page_size;         /* req_page's default, for req_reply_page */
@@ -111,6 +120,9 @@ void req_json_list(struct req *req, const char *name, const struct schema *s, co
 void req_json_end(struct req *req);                         /* } */
 /* A change that the entity engine does not see: req_touch(req, "user:", id). Cached answers under the tag are dropped before this one is sent. */
 void req_touch(struct req *req, const char *kind, struct uuid id);
+void req_touch_name(struct req *req, const char *kind, const char *name); /* of the school, without an id */
+/* The answer shows what a clock will change: it is not kept longer. The soonest counts. */
+void req_good_until(struct req *req, int64_t at_us);
 void req_header(struct req *req, const char *name, const char *fmt, ...) PRINTF(3, 4);
 /* Sends a stored file with Content-Disposition (inline or attachment), nosniff, and Range. */
 SUSPENDS enum err req_send_file(struct req *req, struct str storage_key, struct str file_name, struct str content_type, bool inline_view);

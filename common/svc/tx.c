@@ -7,6 +7,7 @@
 #include "base/failpoint.h"
 #include "base/uuid.h"
 #include "svc/buffers.h"
+#include "svc/cache_query.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
@@ -16,7 +17,19 @@ struct tx {
 	struct req *req;
 	struct pg_tx *pg;
 	struct pg_fail fail;
+	struct cache_tags wrote; /* tables, by what its statements declare */
 };
+
+/* Nobody else knows that these tables have changed, so no handler needs to say it. After a failure it may have happened all the same. */
+static void wrote(struct req *req, const struct pg_stmt *stmt, enum err e)
+{
+	struct cache_tags tables = {0};
+
+	if (!stmt->writes || (e > 0 && e != ERR_NOT_FOUND))
+		return;
+	query_writes(stmt, req->arena, &tables);
+	query_wrote(req, &tables);
+}
 
 struct pg_scope db_scope(struct req *req, struct pg_fail *fail)
 {
@@ -29,14 +42,20 @@ enum err db_query(struct req *req, const struct pg_stmt *stmt, struct pg_params 
 {
 	struct pg_scope scope = db_scope(req, NULL);
 
-	return pg_query(daemon_pg(req->daemon), &scope, stmt, params, out, ret);
+	enum err e = pg_query(daemon_pg(req->daemon), &scope, stmt, params, out, ret);
+
+	wrote(req, stmt, e);
+	return e;
 }
 
 enum err db_query_one(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to)
 {
 	struct pg_scope scope = db_scope(req, NULL);
 
-	return pg_query_one(daemon_pg(req->daemon), &scope, stmt, params, out, to);
+	enum err e = pg_query_one(daemon_pg(req->daemon), &scope, stmt, params, out, to);
+
+	wrote(req, stmt, e);
+	return e;
 }
 
 int64_t list_total(const struct schema *s, struct list *rows)
@@ -69,11 +88,13 @@ enum err tx_begin(struct req *req, struct tx **ret)
 
 enum err tx_query(struct tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, struct list *ret)
 {
+	query_writes(stmt, tx->req->arena, &tx->wrote);
 	return pg_tx_query(tx->pg, stmt, params, out, ret);
 }
 
 enum err tx_query_one(struct tx *tx, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out, void *to)
 {
+	query_writes(stmt, tx->req->arena, &tx->wrote);
 	return pg_tx_query_one(tx->pg, stmt, params, out, to);
 }
 
@@ -156,6 +177,8 @@ enum err tx_commit(struct tx *tx)
 		return e;
 	}
 	e = pg_commit(tx->pg);
+	if (e <= OK)
+		query_wrote(tx->req, &tx->wrote);
 	return FAILPOINT_ERR("wt.after_commit_before_reply") ? ERR_UNCERTAIN : e;
 }
 
