@@ -45,7 +45,7 @@ CONNECTION = "+@connection +ping +time +command|count"
 SCRIPTS = "+evalsha +script|load +script|exists"
 READ = ("+get +mget +getrange +exists +strlen +hget +hmget +hkeys +hlen +hgetall +smembers +sismember +scard "
         "+zscore +zcard +zcount +zrange +zrangebyscore +ttl +pttl")
-WRITE = "+set +setex +setrange +del +unlink +incr +incrby +expire +pexpire +hset +hdel +hincrby +sadd +srem +zadd +zrem +zincrby"
+WRITE = "+set +setex +setrange +del +unlink +incr +incrby +expire +pexpire +hset +hdel +hincrby +sadd +srem +zadd +zrem +zremrangebyrank +zincrby"
 STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 

@@ -251,6 +251,15 @@ static struct redis_reply cmd_get(struct keyspace *ks, const struct str *a, size
 	return k ? text(k->text.p, k->text.n) : nothing();
 }
 
+static struct redis_reply cmd_mget(struct keyspace *ks, const struct str *a, size_t n)
+{
+	if (n - 1 > REPLY_MOST)
+		broken("so many keys of", a[0]);
+	for (size_t i = 1; i < n; i++)
+		ks->items[i - 1] = cmd_get(ks, a + i - 1, 2);
+	return list(ks, n - 1);
+}
+
 static struct redis_reply cmd_set(struct keyspace *ks, const struct str *a, size_t n)
 {
 	struct key *k;
@@ -444,6 +453,23 @@ static struct redis_reply cmd_zrangebyscore(struct keyspace *ks, const struct st
 	return members(ks, a[1], real(a[3]), (size_t)whole(a[6]));
 }
 
+static struct redis_reply cmd_zremrangebyrank(struct keyspace *ks, const struct str *a, size_t n)
+{
+	size_t count = (size_t)whole(a[3]) + 1;
+
+	(void)n;
+	if (whole(a[2]) != 0 || whole(a[3]) < 0)
+		broken("this form of", a[0]);
+	for (size_t i = 0; i < count; i++) {
+		struct key *k = find(ks, a[1]);
+
+		if (!k)
+			return integer((int64_t)i);
+		take(ks, a[1], (struct str){k->v[0].name, k->v[0].n_name});
+	}
+	return integer((int64_t)count);
+}
+
 /* A stream counts what was added: that is all anyone here asks. */
 static struct redis_reply cmd_xadd(struct keyspace *ks, const struct str *a, size_t n)
 {
@@ -457,16 +483,28 @@ static const struct {
 	size_t least;
 	struct redis_reply (*fn)(struct keyspace *ks, const struct str *a, size_t n);
 } commands[] = {
-	{"GET", 2, cmd_get},           {"SET", 3, cmd_set},
-	{"DEL", 2, cmd_del},           {"TIME", 1, cmd_time},
-	{"HSET", 4, cmd_hset},         {"HGET", 3, cmd_hget},
-	{"HMGET", 3, cmd_hmget},       {"HDEL", 3, cmd_remove},
-	{"ZADD", 4, cmd_zadd},         {"ZREM", 3, cmd_remove},
-	{"ZSCORE", 3, cmd_zscore},     {"ZCARD", 2, cmd_zcard},
-	{"ZRANGE", 4, cmd_zrange},     {"EXISTS", 2, cmd_exists},
-	{"EXPIRE", 3, cmd_expire},     {"HINCRBY", 4, cmd_hincrby},
-	{"XADD", 4, cmd_xadd},         {"SETRANGE", 4, cmd_setrange},
-	{"GETRANGE", 4, cmd_getrange}, {"ZRANGEBYSCORE", 4, cmd_zrangebyscore},
+	{"GET", 2, cmd_get},
+	{"SET", 3, cmd_set},
+	{"MGET", 2, cmd_mget},
+	{"DEL", 2, cmd_del},
+	{"TIME", 1, cmd_time},
+	{"HSET", 4, cmd_hset},
+	{"HGET", 3, cmd_hget},
+	{"HMGET", 3, cmd_hmget},
+	{"HDEL", 3, cmd_remove},
+	{"ZADD", 4, cmd_zadd},
+	{"ZREM", 3, cmd_remove},
+	{"ZSCORE", 3, cmd_zscore},
+	{"ZCARD", 2, cmd_zcard},
+	{"ZRANGE", 4, cmd_zrange},
+	{"EXISTS", 2, cmd_exists},
+	{"EXPIRE", 3, cmd_expire},
+	{"HINCRBY", 4, cmd_hincrby},
+	{"XADD", 4, cmd_xadd},
+	{"SETRANGE", 4, cmd_setrange},
+	{"GETRANGE", 4, cmd_getrange},
+	{"ZRANGEBYSCORE", 4, cmd_zrangebyscore},
+	{"ZREMRANGEBYRANK", 4, cmd_zremrangebyrank},
 };
 
 struct redis_reply keyspace_command(struct keyspace *ks, const struct str *a, size_t n)

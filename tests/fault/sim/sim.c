@@ -21,7 +21,9 @@ struct options {
 static const struct mutant mutants[] = {
 	{"ack_without_comparison", "ack", "if version <= database then", "if true then", false, false},
 	{"no_guard", NULL, NULL, NULL, true, false},
-	{"no_marker", "ack", "redis.call('EXPIRE', meta, MARKER_S)", "redis.call('DEL', meta)", false, false},
+	{"reaped_stays_in_retry", "ack", "< #ids then", "< 0 then", false, false},
+	{"claim_takes_unread", "claim", "drop_first(set, taken)", "drop_first(set, taken + 1)", false, false},
+	{"no_marker", "ack", "call('EXPIRE', meta, MARKER_S)", "call('DEL', meta)", false, false},
 	{"leased_made_pending", "put", "redis.call('ZREM', 'wb:dlq:' .. r.entity, r.id) == 0",
 	 "redis.call('ZREM', 'wb:dlq:' .. r.entity, r.id) == 0 and not redis.call('ZSCORE', 'wb:lease:' .. r.entity, r.id)", false, false},
 	{"scopes_not_united", "put", "local list = r.old_scopes", "local list = ''", false, false},
