@@ -107,14 +107,15 @@ void turn_give_back_one(struct turn *turn, struct item *item, struct return_opti
 
 /* Halves of a refused group go on a stack, deepest first, so at most one waits for each doubling of a thousand. */
 #define GROUPS_MAX 64
+#define SUSPECTS_MAX 20 /* of a turn */
 
 static void run_groups(struct turn *turn)
 {
 	struct group stack[GROUPS_MAX];
 	size_t n = 0;
 
-	if (turn->n_alone > 0)
-		stack[n++] = (struct group){turn->n_order, turn->n_alone};
+	for (size_t i = turn->n_alone; i-- > 0;)
+		stack[n++] = (struct group){turn->n_order + i, 1};
 	if (turn->n_order > 0)
 		stack[n++] = (struct group){0, turn->n_order};
 	while (n > 0) {
@@ -170,12 +171,14 @@ static void unpack(struct turn *turn, struct item *item)
 	}
 }
 
-/* Ordinary records together, and behind them one that has failed before, alone. Its like go back: when it brings the worker down, nothing else that
- * is under suspicion shall be on lease, so each is judged by its own deeds. */
+/* Ordinary records together, and behind them those that have failed before, each alone, so that one that brings the worker down has harmed few.
+ * What has failed often is alone among its like: the others go back, and nothing under suspicion is on lease but the one that is tried, so each
+ * is judged by its own deeds before it is parked. */
 static void put_in_order(struct turn *turn)
 {
 	struct item **suspects = arena_array(turn->arena, turn->n + 1, sizeof(struct item *));
-	size_t n_suspects = 0;
+	size_t n = 0, tried;
+	bool strict = false;
 
 	turn->order = arena_array(turn->arena, turn->n + 1, sizeof(struct item *));
 	for (size_t i = 0; i < turn->n; i++) {
@@ -183,16 +186,22 @@ static void put_in_order(struct turn *turn)
 
 		if (item->settled)
 			continue;
-		if (item->claimed->attempts >= TRIES_ALONE)
-			suspects[n_suspects++] = item;
-		else
+		if (item->claimed->attempts < TRIES_ALONE) {
 			turn->order[turn->n_order++] = item;
+			continue;
+		}
+		suspects[n++] = item;
+		if (item->claimed->attempts >= TRIES_STRICT && !strict) { /* the first of them is the one */
+			strict = true;
+			suspects[n - 1] = suspects[0];
+			suspects[0] = item;
+		}
 	}
-	if (n_suspects == 0)
-		return;
-	turn_give_back(turn, suspects + 1, n_suspects - 1, (struct return_options){.error = ""});
-	turn->order[turn->n_order] = suspects[0];
-	turn->n_alone = 1;
+	tried = strict ? 1 : n < SUSPECTS_MAX ? n : SUSPECTS_MAX;
+	turn_give_back(turn, suspects + tried, n - tried, (struct return_options){.error = ""});
+	for (size_t i = 0; i < tried; i++)
+		turn->order[turn->n_order + i] = suspects[i];
+	turn->n_alone = tried;
 }
 
 enum err flush_turn(const struct flusher *f, const struct flush_target *t, int64_t delay_ms, struct arena *arena,

@@ -33,7 +33,7 @@ struct turn {
 	struct flush_counts *counts;
 	struct item *items;
 	size_t n;
-	struct item **order; /* those that are to be written: ordinary ones, then perhaps one alone */
+	struct item **order; /* those that are to be written: ordinary ones, then those that are written each alone */
 	size_t n_order, n_alone;
 	int64_t give_up_us;
 	bool renewed; /* the connection was made anew because of the schema */

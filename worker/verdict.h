@@ -17,6 +17,7 @@ enum verdict verdict_of(enum err e, const char *sqlstate);
 bool verdict_is_of_schema(const char *sqlstate);
 
 #define TRIES_ALONE 2 /* counted failures from which on a record is flushed alone: its third try */
+#define TRIES_STRICT 6 /* from which on no other suspect may even be on lease beside it */
 #define TRIES_DEAD 12 /* counted failures after which it is parked */
 
 /* `random` spreads what failed together. */

@@ -176,7 +176,7 @@ static void routes_print_one_line_each(void **state)
 				      "POST\t/api/v1/essays\tteacher\tteaches\t105381888\tmultipart,full_state\t-\n"
 				      "GET\t/api/v1/essays/{essay_id}\tstudent\tassigned(essay)\t0\t-\t-\n"
 				      "GET\t/api/v1/essays/{essay_id}/files/{name}\tstudent\tassigned(essay)\t0\tstream\t-\n"
-				      "GET\t/.well-known/jwks.json\tanyone\tpublic\t0\tbare\tpublic\n"
+				      "GET\t/.well-known/jwks.json\tanyone\tpublic\t0\tbare\tcdn\n"
 				      "GET\t/internal/essays/{essay_id}\tservice\tinternal\t0\t-\t-\n"));
 	buf_done(&out);
 }

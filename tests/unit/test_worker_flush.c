@@ -646,26 +646,44 @@ TURN_TEST(contention_is_tried_at_once_and_has_an_end)
 	assert_int_equal(w.place[0], BACK);
 }
 
-TURN_TEST(an_unknown_error_counts_and_a_suspect_is_flushed_alone)
+TURN_TEST(suspects_are_flushed_each_alone)
 {
 	for (int i = 0; i < 6; i++)
 		add(100, 0);
 	w.attempts[1] = w.attempts[4] = TRIES_ALONE;
 	turn();
-	assert_int_equal(w.begins, 2);
+	assert_int_equal(w.begins, 3);
 	assert_int_equal(w.n_copied, 1);
-	assert_int_equal(count(ACKED), 5);
-	assert_int_equal(w.place[4], BACK); /* never two suspects on lease */
+	assert_int_equal(count(ACKED), 6);
+}
+
+TURN_TEST(what_failed_often_has_no_other_suspect_on_lease_beside_it)
+{
+	for (int i = 0; i < 6; i++)
+		add(100, 0);
+	w.attempts[1] = TRIES_ALONE;
+	w.attempts[2] = w.attempts[4] = TRIES_STRICT;
+	turn();
+	assert_int_equal(w.begins, 2);
+	assert_int_equal(count(ACKED), 4);
+	assert_int_equal(w.place[2], ACKED);
+	assert_int_equal(w.place[1], BACK);
+	assert_int_equal(w.place[4], BACK);
 	assert_int_equal(w.backoff_ms[4], 0);
-	w.place[4] = NOWHERE;
+}
+
+TURN_TEST(an_unknown_error_counts_and_the_twelfth_parks)
+{
+	add(100, 0);
+	w.attempts[0] = TRIES_STRICT;
 	fails("flush", 1, ERR_BUG, "XX000");
 	turn();
-	assert_int_equal(w.place[4], COUNTED);
-	w.place[4] = NOWHERE;
-	w.attempts[4] = TRIES_DEAD - 1;
+	assert_int_equal(w.place[0], COUNTED);
+	w.place[0] = NOWHERE;
+	w.attempts[0] = TRIES_DEAD - 1;
 	fails("flush", 1, ERR_BUG, "XX000");
 	turn();
-	assert_int_equal(w.place[4], DEAD);
+	assert_int_equal(w.place[0], DEAD);
 }
 
 TURN_TEST(a_record_whose_workers_died_twelve_times_is_parked_unseen)
@@ -769,7 +787,9 @@ int main(void)
 		T(a_lost_connection_is_tried_three_times_and_parks_nothing),
 		T(a_commit_without_an_answer_is_written_again_and_doubles_nothing),
 		T(contention_is_tried_at_once_and_has_an_end),
-		T(an_unknown_error_counts_and_a_suspect_is_flushed_alone),
+		T(suspects_are_flushed_each_alone),
+		T(what_failed_often_has_no_other_suspect_on_lease_beside_it),
+		T(an_unknown_error_counts_and_the_twelfth_parks),
 		T(a_record_whose_workers_died_twelve_times_is_parked_unseen),
 		T(corrupt_records_are_parked_and_newer_layouts_wait),
 		T(a_schema_error_is_believed_after_a_new_connection),
