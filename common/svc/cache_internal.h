@@ -8,6 +8,7 @@
 #include "io/loop.h"
 #include "io/redis.h"
 #include "svc/cache.h"
+#include "svc/cache_index.h"
 
 #define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
 #define LOCK_MS 5000                            /* a filler that has died is replaced after it */
@@ -79,6 +80,11 @@ struct cache {
 	struct journal journal;
 	uint64_t random;
 	struct cache_stats stats;
+	bool walking; /* an invalidation by name is under way (cache_scan.c) */
+	struct fiber *sweeper; /* cache_sweeper.c */
+	struct waitq sweep_wake;
+	bool sweep_now, sweeper_closing;
+	struct cache_index_size index_size;
 };
 /* One try, at most conf.timeout_ms. ERR_CACHE: away, slow, shut; counted, and the gate shuts after some in a row. */
 SUSPENDS MUST_CHECK enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret);
@@ -95,6 +101,26 @@ uint64_t cache_random(struct cache *c);
 
 /* Epoch keys of tags. */
 struct str *link_epoch_keys(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
+
+/* ---- cache_scan.c: the administration's calls and walks ------------------------------------------------------------------------ */
+
+/* As link_call and link_script, with a second's patience; what the server refuses is ERR_CACHE, and no reason to shut the gate. */
+SUSPENDS MUST_CHECK enum err index_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret);
+SUSPENDS MUST_CHECK enum err index_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script,
+					  struct redis_args args, struct redis_reply *ret);
+struct walk { /* through all names, a step at a time */
+	struct cache *c;
+	struct deadline d;
+	struct str match;
+	char cursor[24];
+	bool done;
+};
+SUSPENDS MUST_CHECK enum err walk_next(struct walk *w, struct arena *arena, struct redis_reply *ret_names);
+/* "cache:<env>:<what>{school}:rest" */
+bool name_school(const struct cache *c, struct str what, struct str key, struct uuid *ret_school, struct str *ret_rest);
+bool name_entry(const struct cache *c, struct str key, int64_t *ret_generation, struct uuid *ret_school);
+void memories_forget(struct cache *c); /* of this process now, of the others by the news */
+SUSPENDS MUST_CHECK enum err drop_generations(struct cache *c, struct arena *arena, struct deadline d, int64_t older_than, struct cache_dropped *ret);
 
 /* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
 void flights_news(struct cache *c, struct str key); /* another process has filled it, or given up */

@@ -266,6 +266,15 @@ static void on_news(void *ctx, struct str channel, struct str payload)
 			memory_raise(&c->memory, str_split(&payload, ' '));
 			c->stats.dropped_by_news++;
 		}
+	} else if (str_is(what, "d")) { /* entries that were dropped by name: their epochs are as before */
+		while (payload.n != 0) {
+			struct str key = str_split(&payload, ' ');
+
+			if (str_is(key, "*"))
+				memory_forget(&c->memory);
+			else
+				memory_remove(&c->memory, key);
+		}
 	} else if (str_is(what, "f")) {
 		flights_news(c, payload);
 	} else if (str_is(what, "g") && str_to_i64(payload, &generation) && generation > c->generation) {
@@ -317,6 +326,7 @@ void cache_close(struct cache *c)
 		c->news = redis_sub_close(c->news);
 	if (c->keeper != NULL)
 		fiber_cancel(c->keeper);
+	cache_sweeper_cancel(c);
 }
 
 struct cache *cache_free(struct cache *c)
@@ -330,6 +340,7 @@ struct cache *cache_free(struct cache *c)
 	hash_done(&c->journal.set);
 	hash_done(&c->flights);
 	waitq_done(&c->wake);
+	waitq_done(&c->sweep_wake);
 	memory_close(&c->memory);
 	free(c);
 	return NULL;

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Invalidation beyond a write's own tags, and the tag index that serves it: counting, listing and freeing. Correctness is the epochs' alone.
+ *
+ * An index is a sorted set of entry keys by the time of their end. Tags are raised before anything is freed; freeing goes on in calls of at most
+ * INDEX_CHUNK members, so no other client of Redis waits for more than a few milliseconds, and ends between two of them when its caller is
+ * cancelled or out of time (complete = false; what was raised is unreachable all the same).
+ *
+ * There is no graph of tags. An entry names the tags of everything that it was made of (at most CACHE_TAGS_MAX), so raising a part's tag reaches every
+ * whole that shows it: the edge stands at the entry, cannot form a cycle, and costs nothing to follow.
+ */
+#ifndef S24_SVC_CACHE_INDEX_H
+#define S24_SVC_CACHE_INDEX_H
+
+#include "svc/cache.h"
+
+#define INDEX_CHUNK 1000
+
+struct cache_dropped {
+	uint64_t live;    /* entries that could be read before, and are gone; with dry_run: would be */
+	uint64_t expired; /* members of an index whose entries had ended */
+	uint64_t stale;   /* entries that an earlier raising had made unreachable already, freed now */
+	bool complete;
+};
+
+/* Whatever carries any of the tags. A tag may be of any length; each entry is counted once. ERR_CACHE: Redis is away, and the journal has the tags. */
+SUSPENDS MUST_CHECK enum err cache_drop_tags(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags, bool dry_run,
+					     struct cache_dropped *ret);
+/* Whatever carries all of them: entries are freed one by one, tags are not raised. */
+SUSPENDS MUST_CHECK enum err cache_drop_all_of(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags, bool dry_run,
+					       struct cache_dropped *ret);
+/* cache_drop_tags in every school that has ever kept something under one of the tags; tags->school is not looked at. Walks through the keys. */
+SUSPENDS MUST_CHECK enum err cache_drop_everywhere(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags, bool dry_run,
+						   struct cache_dropped *ret);
+
+/*
+ * Entries by name. In a pattern * stands for any text and ? for a character; \* and \? for themselves, and everything else too. It is matched behind the
+ * school ("roster:*"), or from its brace on ("{…}:roster:*"), or with the whole name ("cache:<env>:homework:*"). Entries alone are ever touched: no epoch, no
+ * index, no other key of Redis. One walk at a time in a process (ERR_IN_PROGRESS), with a pause between its steps. ERR_INVALID: leaves the namespace.
+ * What is being filled meanwhile began before and may be kept: data that changes is invalidated by its tags.
+ */
+SUSPENDS MUST_CHECK enum err cache_drop_pattern(struct cache *c, struct arena *arena, struct deadline d, struct str pattern, bool dry_run,
+						struct cache_dropped *ret);
+/* Whatever has the text in its name: the personal answers of a user by his id. */
+SUSPENDS MUST_CHECK enum err cache_drop_named(struct cache *c, struct arena *arena, struct deadline d, struct str text, bool dry_run,
+					      struct cache_dropped *ret);
+
+/* ---- one entry ---- */
+struct cache_shown {
+	struct str bytes;
+	int64_t ttl_ms, written_us, fresh_until_us;
+	bool negative;
+	enum cache_level level; /* where a read of this process would find it first */
+	struct str tags[CACHE_TAGS_MAX];
+	size_t n_tags, unnamed; /* tags that no index names any more */
+};
+bool cache_is_entry(const struct cache *c, struct str key); /* a name of an entry of this environment, of whatever service and generation */
+/* ERR_NOT_FOUND: no such entry, or unreachable. */
+SUSPENDS MUST_CHECK enum err cache_show(struct cache *c, struct arena *arena, struct deadline d, struct str key, struct cache_shown *ret);
+SUSPENDS MUST_CHECK enum err cache_drop_key(struct cache *c, struct arena *arena, struct deadline d, struct str key, bool *ret_existed);
+
+/* ---- the index ---- */
+struct cache_indexed {
+	struct uuid school; /* nil: of all */
+	struct str tag;
+	uint64_t entries;
+	struct str keys[10]; /* the first of them */
+	size_t n_keys;
+};
+/* Indexes that have live members: the first `most` described, all counted. school nil: of every school. */
+SUSPENDS MUST_CHECK enum err cache_index_list(struct cache *c, struct arena *arena, struct deadline d, struct uuid school, size_t most,
+					      struct cache_indexed *ret_v, size_t *ret_n, uint64_t *ret_total);
+
+struct cache_index_size { /* as the last sweep of any process found it */
+	uint64_t tags, members;
+	int64_t at_us; /* 0: none yet */
+};
+struct cache_index_size cache_index_size(const struct cache *c);
+/* One sweep, whoever else sweeps: members that have ended go, and so do those of older generations. */
+SUSPENDS MUST_CHECK enum err cache_index_sweep(struct cache *c, struct arena *arena, struct deadline d, struct cache_index_size *ret);
+/* Sweeps every few minutes, one process of the fleet at a time, and clears away older generations after cache_clear. */
+MUST_CHECK enum err cache_sweeper_start(struct cache *c);
+void cache_sweeper_cancel(struct cache *c);
+
+/* Everything of this environment becomes unreachable at once (cache_new_generation); it is freed behind the answer, by this process. */
+SUSPENDS MUST_CHECK enum err cache_clear(struct cache *c, struct arena *arena, int64_t *ret_generation);
+
+#endif
