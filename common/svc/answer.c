@@ -276,26 +276,6 @@ bool answer_tag_matches(struct str header, struct str tag)
 	return false;
 }
 
-static bool has_line(const struct buf *headers, const char *name)
-{
-	struct str rest = buf_str(headers), wanted = str_of(name);
-
-	while (rest.n != 0) {
-		struct str line = str_split(&rest, '\n');
-
-		if (line.n > wanted.n && line.p[wanted.n] == ':' && str_ieq((struct str){line.p, wanted.n}, wanted))
-			return true;
-	}
-	return false;
-}
-
-static void put_cache_lines(const struct req *req, int status, struct buf *out)
-{
-	/* A handler's own word stands alone. */
-	if (!has_line(&req->headers, "Cache-Control"))
-		http_cache_lines(req, status, out);
-}
-
 /* ---- sending ------------------------------------------------------------------------------------------------------------------------------ */
 
 static void put_id(const struct req *req, struct buf *out)
@@ -315,7 +295,7 @@ static void send_problem(struct req *req, enum err e)
 	req->body.n = 0;
 	buf_puts(&headers, STR("Content-Type: application/problem+json\r\n" SECURITY_LINES));
 	put_id(req, &headers);
-	put_cache_lines(req, status, &headers);
+	http_cache_lines(req, status, &headers);
 	buf_puts(&headers, buf_str(&req->headers));
 	problem_of(req, e, &req->body, &headers);
 	problem_log(req, e);
@@ -346,7 +326,7 @@ static void send_success(struct req *req)
 	else
 		buf_printf(&headers, "Content-Type: %s\r\n" SECURITY_LINES, req->content_type);
 	put_id(req, &headers);
-	put_cache_lines(req, req->status, &headers);
+	http_cache_lines(req, req->status, &headers);
 	if (tag.n != 0) {
 		buf_puts(&headers, STR("ETag: "));
 		buf_puts(&headers, tag);

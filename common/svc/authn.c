@@ -114,12 +114,9 @@ enum err authn_open(struct daemon *d)
 	a->tokens = lru_new(50000, 32u << 20);
 	a->sessions = lru_new(50000, 16u << 20);
 	a->limits = lru_new(100000, 16u << 20);
-	a->directory = lru_new(50000, 32u << 20);
 	e = load_keys(d, a);
 	if (e == OK)
 		e = load_service_token(d, a);
-	if (e == OK)
-		e = directory_open(d, a);
 	daemon_on_reload(d, reload);
 	return e;
 }
@@ -130,12 +127,10 @@ void authn_close(struct daemon *d)
 
 	if (!a)
 		return;
-	redis_sub_close(a->directory_sub);
 	free_keys(a);
 	lru_free(a->tokens);
 	lru_free(a->sessions);
 	lru_free(a->limits);
-	lru_free(a->directory);
 	free(a->service_token);
 	free(a);
 	d->authn = NULL;

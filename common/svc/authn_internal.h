@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What authn.c, directory.c, peer.c and ratelimit.c remember in a daemon: daemon->authn. */
+/* What authn.c, peer.c and ratelimit.c remember in a daemon: daemon->authn. */
 #ifndef S24_SVC_AUTHN_INTERNAL_H
 #define S24_SVC_AUTHN_INTERNAL_H
 
@@ -15,13 +15,9 @@ struct authn {
 	struct lru *tokens;   /* whole token → payload */
 	struct lru *sessions; /* sid → session JSON, a second old at most */
 	struct lru *limits;   /* rate class and caller → GCRA's theoretical arrival time */
-	struct lru *directory; /* kind, school and id → JSON */
-	uint64_t directory_turn; /* rises with every invalidation, so that an answer from before it is not remembered */
-	struct redis_sub *directory_sub;
 	char *service_token;  /* NULL: none */
 };
 
 struct authn *authn_of(const struct daemon *d);
-enum err directory_open(struct daemon *d, struct authn *a);
 
 #endif

@@ -12,7 +12,6 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/daemon.h"
-#include "svc/listen.h"
 #include "svc/metrics.h"
 
 #define WATCH_MS 2000
@@ -344,9 +343,7 @@ SUSPENDS static void watch_fiber(void *arg)
 
 	b->watch = fiber_self();
 	while (!d->buffers->closing) {
-		if (needs_buffer(d))
-			look(b);
-		listen_mark(d->listen, b->index);
+		look(b);
 		if (sleep_ms(d->loop, WATCH_MS, (struct deadline){INT64_MAX}) != OK)
 			break;
 	}
@@ -401,7 +398,7 @@ enum err buffers_watch(struct daemon *d)
 {
 	enum err e = OK;
 
-	if (!needs_buffer(d) && d->listen == NULL)
+	if (!needs_buffer(d))
 		return OK;
 	for (size_t i = 0; i < daemon_buffers(d) && e == OK; i++)
 		e = fiber_spawn(d->loop, "watch", watch_fiber, &d->buffers->v[i]);

@@ -52,14 +52,20 @@ struct cache *daemon_caches(const struct daemon *d); /* the daemon's engine; NUL
 /* ---- names ---- */
 /* cache:<env>:<service>:v<generation>:{<school>}:<kind>:<part>:… Different parts never make one key; past CACHE_KEY_MAX the end is a hash of it all. */
 struct str cache_key(const struct cache *c, struct arena *arena, struct uuid school, const char *kind, const struct str *parts, size_t n);
+/* The same with another word in the service's place, for what several services keep together. */
+struct str cache_key_of(const struct cache *c, struct arena *arena, const char *owner, struct uuid school, const char *kind, const struct str *parts,
+			size_t n);
 
 /* Tags of one school; ids alone are unique, every other name gets its school by the key. */
 struct cache_tags {
 	struct uuid school; /* nil: of all schools (public things) */
 	struct str *v;      /* "class:0190…", "table:homework.homework" */
 	size_t n, cap;      /* what has more than CACHE_TAGS_MAX is not kept; any number can be raised */
+	struct str *told;   /* names of events that carry these tags (cache_repeat.h), once the change they tell of is made: whoever hears of the raising … */
+	size_t n_told;      /* … need not raise for them again */
 };
 void cache_tag(struct cache_tags *tags, struct arena *arena, const char *kind, struct str value); /* kind with its colon; once each */
+void cache_tag_again(struct cache_tags *tags, struct arena *arena, struct str tag); /* one of v, of another such list */
 void cache_tag_id(struct cache_tags *tags, struct arena *arena, const char *kind, struct uuid id);
 
 /* ---- reading ---- */
@@ -111,13 +117,18 @@ SUSPENDS MUST_CHECK enum err cache_delete(struct cache *c, struct arena *arena, 
 /* OK: no reader that starts from now on sees what was filled before, in this process or through Redis; other processes' memories within 100 ms.
  * ERR_CACHE: Redis was away; it is in the journal, and done before this process reads the cache again. */
 SUSPENDS MUST_CHECK enum err cache_raise(struct cache *c, struct arena *arena, const struct cache_tags *tags);
+/* Has this process heard that the tags of an event, "homework.<id>" of its own service, were raised? Of the last 16,384 at least. */
+bool cache_was_raised(const struct cache *c, struct str told);
+/* Forgets what this process keeps in its memory, for something may have been missed; what Redis has is checked anyway. NULL is fine. */
+void cache_forget_memory(struct cache *c);
 /* Everything of this environment becomes unreachable: a new generation of names. */
 SUSPENDS MUST_CHECK enum err cache_new_generation(struct cache *c, struct arena *arena);
 
 /* ---- what it did, since the start ---- */
 struct cache_stats {
 	uint64_t hits_memory, hits_redis, misses, stale, negative, coalesced, refreshes, bypassed;
-	uint64_t fills, fill_errors, raised_tags, journalled, errors, corrupt, dropped_by_news;
+	uint64_t fills, fill_errors, raised_tags, repeated, journalled, errors, corrupt, dropped_by_news;
+	/* repeated: tags raised again out of the stream, for whoever made the change had not said that it was done */
 	uint64_t bytes_raw, bytes_stored;        /* of fills: what compression makes of them */
 	uint64_t read_us, reads;                 /* of looks, hits and misses */
 	size_t memory_entries, memory_bytes, journal, flights;

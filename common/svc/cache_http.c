@@ -12,15 +12,17 @@
 #include "svc/buffer.h"
 #include "svc/daemon.h"
 #include "svc/directory.h"
+#include "svc/rules.h"
 
 #define BROWSER_MOST_S 60 /* of public answers */
-#define REFRESHES_MAX 64 /* at once: more are left to the next reader */
+#define REFRESHES_MAX 64  /* at once: more are left to the next reader */
 
 struct http_cache {
 	struct cache_note note;
 	bool bypassed;       /* the client or the daemon wanted it so */
 	const char *forward; /* why the handler was asked: RFC 9211 */
 	bool filled;         /* this request's handler has run, and its answer stands in the request */
+	bool stored;         /* … and may be kept */
 };
 
 static bool is_policy(const struct route *r, const char *name)
@@ -30,7 +32,8 @@ static bool is_policy(const struct route *r, const char *name)
 
 bool http_cache_applies(const struct req *req)
 {
-	return req->daemon->caches && (is_policy(req->route, "redis") || is_policy(req->route, "full")) && !req_is_write(req);
+	return req->daemon->caches && (is_policy(req->route, "redis") || is_policy(req->route, "full")) && !req_is_write(req) &&
+	       (req->route->flags & ROUTE_STREAM) == 0;
 }
 
 static bool is_personal(const struct route *r)
@@ -74,7 +77,7 @@ SUSPENDS static enum err make_key(struct req *req, struct str *ret)
 		parts[n++] = req->param_text[i];
 	parts[n++] = query_part(req);
 	parts[n++] = str_of(role_name(req->who.role));
-	if (says(req->route, "student"))
+	if (says(req->route, "student") && !uuid_is_nil(req->student_id))
 		parts[n++] = uuid_part(req->arena, req->student_id);
 	else if (is_personal(req->route) && req->who.role != ROLE_ANYONE)
 		parts[n++] = uuid_part(req->arena, req->who.user_id);
@@ -106,14 +109,27 @@ static struct uuid caller_id(const struct req *req, struct str name)
 	return req->student_id;
 }
 
-/* By name: of the caller, the path, the query. */
-static bool named_value(struct req *req, struct str name, struct buf *out)
+/* The class of the student whom it is about, as the directory has it. */
+SUSPENDS static enum err class_of_student(struct req *req, struct buf *out)
+{
+	struct dir_student student;
+	enum err e = directory_student(req, req->student_id, &student);
+
+	if (e == OK)
+		buf_put_uuid(out, student.class_id);
+	return e;
+}
+
+/* By name: of the caller, the path, the query. ERR_NOT_FOUND: a filter that was not given. */
+SUSPENDS static enum err named_value(struct req *req, struct str name, struct buf *out)
 {
 	const struct field *f;
 
+	if (str_is(name, "student.class_id"))
+		return class_of_student(req, out);
 	if (str_has_prefix(name, STR("me.")) || (str_is(name, "student_id") && !uuid_is_nil(req->student_id))) {
 		buf_put_uuid(out, caller_id(req, name));
-		return true;
+		return OK;
 	}
 	for (size_t i = 0; i < req->n_params; i++) {
 		if (str_eq(req->entry->params[i], name)) {
@@ -121,34 +137,65 @@ static bool named_value(struct req *req, struct str name, struct buf *out)
 				buf_put_uuid(out, req->params[i]); /* however it was spelt */
 			else
 				buf_puts(out, req->param_text[i]);
-			return true;
+			return OK;
 		}
 	}
 	f = req->route->query && req->query ? schema_find(req->route->query, name) : NULL;
 	return f && (((const struct fields *)req->query)->set >> (f - req->route->query->fields) & 1) != 0 &&
-	       buffer_field_text(f, req->query, out);
+			       buffer_field_text(f, req->query, out)
+		       ? OK
+		       : ERR_NOT_FOUND;
 }
 
-static void make_tags(struct req *req, struct cache_tags *tags)
+/* Does a tag of this kind among the answer's tell of the entity's rows? Then its table need not. */
+static bool stands_for(const struct cache_tags *tags, size_t n_scopes, const struct entity *e)
+{
+	for (size_t k = 0; k < TAGS_MAX && e->tags[k]; k++) {
+		struct str rest = str_of(e->tags[k]), kind = str_split(&rest, '{');
+
+		for (size_t i = 0; rest.n != 0 && i < n_scopes; i++) {
+			if (str_has_prefix(tags->v[i], kind))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void tag_reads(struct req *req, struct cache_tags *tags)
 {
 	const struct cache_policy *p = &req->route->cache;
-	bool scoped = false;
+	size_t n_scopes = tags->n;
+
+	for (size_t i = 0; i < ARRAY_LEN(p->reads) && p->reads[i]; i++) {
+		cache_tag(tags, req->arena, "bulk:", str_of(p->reads[i]->table));
+		if (!stands_for(tags, n_scopes, p->reads[i]))
+			cache_tag(tags, req->arena, "table:", str_of(p->reads[i]->table));
+	}
+}
+
+SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
+{
+	const struct cache_policy *p = &req->route->cache;
+	struct str names = str_of(p->names ? p->names : "");
 
 	tags->school = req->who.school_id;
 	for (size_t i = 0; i < TAGS_MAX && p->tags[i]; i++) {
 		struct str rest = str_of(p->tags[i]), kind = str_split(&rest, '{'), name = str_split(&rest, '}');
 		struct buf value = buf_in(req->arena);
+		enum err e = name.n != 0 ? named_value(req, name, &value) : OK;
 
-		if (name.n != 0 && !named_value(req, name, &value))
-			continue; /* a filter that was not given */
+		if (e == ERR_NOT_FOUND)
+			continue;
+		if (e != OK)
+			return e;
 		cache_tag(tags, req->arena, arena_cstr(req->arena, kind), buf_str(&value));
-		scoped = true;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(p->reads) && p->reads[i]; i++) {
-		cache_tag(tags, req->arena, "bulk:", str_of(p->reads[i]->table));
-		if (!scoped)
-			cache_tag(tags, req->arena, "table:", str_of(p->reads[i]->table));
-	}
+	tag_reads(req, tags);
+	if (names.n != 0)
+		cache_tag(tags, req->arena, DIRECTORY_BULK, STR(""));
+	while (names.n != 0)
+		cache_tag(tags, req->arena, DIRECTORY_KIND, str_split(&names, ' '));
+	return OK;
 }
 
 static unsigned ttl_of(const struct req *req)
@@ -233,23 +280,59 @@ static enum err take_answer(struct req *req, struct str bytes)
 struct filling {
 	struct req *req;
 	SUSPENDS enum err (*handler)(struct req *req);
+	struct cache_life *life;
 };
+
+/* Where a row is by now is told by its flush; should that word be lost, an answer does not say "pending" for its whole life. */
+#define PENDING_US (5 * US_PER_S)
+
+static void shorten(const struct req *req, struct cache_life *life)
+{
+	int64_t until = req->good_until_us, left;
+	unsigned most = 100 + (unsigned)req->daemon->settings.cache_jitter_percent; /* lifetimes may be stretched by it */
+
+	if (req->sync == SYNC_PENDING && (until == 0 || until > req->now_us + PENDING_US))
+		until = req->now_us + PENDING_US;
+	left = until != 0 ? (until - loop_real_us(req->daemon->loop)) / US_PER_S * 100 / most : INT64_MAX;
+	if (left < (int64_t)life->ttl_s)
+		*life = (struct cache_life){.ttl_s = left > 0 ? (unsigned)left : 0, .memory = life->memory};
+}
+
+/* What holds for this moment alone is told, not kept. */
+static bool may_be_kept(const struct req *req)
+{
+	return !req->database_only && req->sync != SYNC_IN_FLIGHT && req->content_type == NULL && !req->answered &&
+	       (req->status == 0 || req->status == 200) && !forbids_keeping(req);
+}
+
+/* The epochs are known by now, so whatever the rule has read before them is read again. */
+SUSPENDS static enum err load_again(struct req *req)
+{
+	const struct rule *rule = &req->route->rule;
+
+	req->filling = true;
+	return rule->entity || rule->check ? rule_check(req) : OK;
+}
 
 SUSPENDS static enum err fill(void *ctx, struct buf *out)
 {
 	struct filling *f = ctx;
 	struct req *req = f->req;
-	enum err e = f->handler(req);
+	enum err e = load_again(req);
 
+	if (e == OK)
+		e = f->handler(req);
+	req->filling = false;
 	req->cached->filled = true;
 	if (e != OK)
 		return e;
+	/* Whoever waits for this one's answer, and finds it empty, asks for himself. */
+	if (!may_be_kept(req))
+		return ERR_GONE;
 	put_answer(req, out);
-	/* What holds for this moment alone is told, not kept. */
-	return req->database_only || req->sync == SYNC_IN_FLIGHT || req->content_type != NULL || forbids_keeping(req) ||
-			       (req->status != 0 && req->status != 200)
-		       ? ERR_GONE
-		       : OK;
+	shorten(req, f->life);
+	req->cached->stored = f->life->ttl_s != 0;
+	return OK;
 }
 
 /* RFC 9111 5.2.1, as far as a server's own cache obeys it. */
@@ -266,38 +349,70 @@ static bool asks(const struct req *req, const char *directive)
 
 SUSPENDS static enum err make_call(struct req *req, struct cache_tags *tags, struct cache_call *call)
 {
-	make_tags(req, tags);
+	enum err e = make_tags(req, tags);
+
 	call->tags = tags;
 	call->life = life_of(req);
-	return make_key(req, &call->key);
+	return e != OK ? e : make_key(req, &call->key);
+}
+
+SUSPENDS static enum err go_past(struct req *req, SUSPENDS enum err (*handler)(struct req *req))
+{
+	req->cached->bypassed = true;
+	req->cached->forward = "bypass";
+	return handler(req);
+}
+
+/* What a handler that failed has left behind. */
+static void clean(struct req *req)
+{
+	req->headers.n = req->kept_headers;
+	req->body = buf_in(req->arena);
+	req->detail = NULL;
+	req->code = NULL;
+	req->problems.n = 0;
+	req->retry_after_s = 0;
+	req->database_only = false; /* of the rule's or the handler's reading; what was kept is whole */
+	req->durability = NULL;
+	req->cached->filled = false;
+}
+
+SUSPENDS static enum err answer_with(struct req *req, struct cache_call *call, SUSPENDS enum err (*handler)(struct req *req))
+{
+	struct http_cache *h = req->cached;
+	struct str bytes;
+	enum err e = cache_read(req->daemon->caches, req->arena, req->deadline, call, &bytes, &h->note);
+
+	if (e == ERR_CACHE && call->only_cached)
+		return req_fail(req, ERR_NOT_CACHED, "there is no kept answer");
+	if (h->filled && h->note.state != CACHE_STALE)
+		return e;
+	/* Somebody else's refusal has his details, and what he may not share is empty. */
+	if (e > 0 || (e == OK && bytes.n == 0))
+		return handler(req);
+	if (e != OK)
+		return e;
+	if (h->filled)
+		log_warn("an aged answer stands in for a failure", LOG_S("path", req->entry->path), LOG_S("request_id", req->id));
+	clean(req);
+	return take_answer(req, bytes);
 }
 
 enum err http_cache_run(struct req *req, enum err (*handler)(struct req *req))
 {
-	struct filling f = {req, handler};
 	struct cache_tags tags = {0};
-	struct cache_call call = {.fill = fill, .ctx = &f, .only_cached = asks(req, "only-if-cached")};
+	struct cache_call call = {.fill = fill, .only_cached = asks(req, "only-if-cached")};
+	struct filling f = {req, handler, &call.life};
 	struct http_cache *h = req->cached = arena_zalloc(req->arena, sizeof(*h));
-	struct str bytes;
-	enum err e;
 
+	call.ctx = &f;
 	/* Strangers may not make the daemon work by a header. */
 	call.ask_source = req->who.role != ROLE_ANYONE && (asks(req, "no-cache") || asks(req, "max-age=0"));
 	h->forward = call.ask_source ? "request" : "uri-miss";
-	if (asks(req, "no-store")) {
-		h->bypassed = true;
-		h->forward = "bypass";
-		return handler(req);
-	}
-	e = make_call(req, &tags, &call);
-	if (e != OK)
-		return e;
-	e = cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, &h->note);
-	if (e == ERR_CACHE && call.only_cached)
-		return req_fail(req, ERR_NOT_CACHED, "there is no kept answer");
-	if (e != OK || h->filled)
-		return e;
-	return take_answer(req, bytes);
+	/* Without its names there is no key and no tag; the handler will meet the same difficulty, or get around it. */
+	if (asks(req, "no-store") || make_call(req, &tags, &call) != OK)
+		return go_past(req, handler);
+	return answer_with(req, &call, handler);
 }
 
 SUSPENDS static enum err run_handler(struct req *req)
@@ -307,12 +422,13 @@ SUSPENDS static enum err run_handler(struct req *req)
 
 enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_note)
 {
-	struct filling f = {req, run_handler};
 	struct cache_tags tags = {0};
-	struct cache_call call = {.fill = fill, .ctx = &f};
+	struct cache_call call = {.fill = fill};
+	struct filling f = {req, run_handler, &call.life};
 	struct str bytes;
 	enum err e;
 
+	call.ctx = &f;
 	req->cached = arena_zalloc(req->arena, sizeof(*req->cached));
 	*ret_note = (struct cache_note){.state = CACHE_BYPASS};
 	if (!http_cache_applies(req))
@@ -367,6 +483,7 @@ void http_cache_after(struct req *req)
 	r->who.full_name = arena_str(arena, req->who.full_name);
 	r->who.rights = arena_str(arena, req->who.rights);
 	r->who.service = arena_str(arena, req->who.service);
+	r->who.buffer_name = arena_str(arena, req->who.buffer_name);
 	refreshing++;
 	if (fiber_spawn(req->daemon->loop, "refresh", refresh_fiber, r) != OK) {
 		refreshing--;
@@ -386,6 +503,19 @@ static void put_control(struct buf *out, const char *name, unsigned max_age, con
 	buf_puts(out, STR("\r\n"));
 }
 
+static bool has_own_control(const struct req *req)
+{
+	struct str rest = buf_str(&req->headers);
+
+	while (rest.n != 0) {
+		struct str line = str_split(&rest, '\n'), name = str_split(&line, ':');
+
+		if (str_ieq(name, STR("cache-control")))
+			return true;
+	}
+	return false;
+}
+
 static void put_status(const struct req *req, struct buf *out)
 {
 	static const char *const states[] = {
@@ -400,9 +530,9 @@ static void put_status(const struct req *req, struct buf *out)
 	buf_printf(out, "X-Cache: %s\r\n", states[state]);
 	if (!hit) {
 		buf_printf(out, "Cache-Status: schools24; fwd=%s%s\r\n", state == CACHE_BYPASS ? "bypass" : h->forward,
-			   h->note.coalesced     ? "; collapsed"
-			   : state == CACHE_MISS ? "; stored"
-						 : "");
+			   h->stored           ? "; stored"
+			   : h->note.coalesced ? "; collapsed"
+					       : "");
 		return;
 	}
 	buf_printf(out, "X-Cache-Level: %s\r\nAge: %lld\r\nCache-Status: schools24; hit; ttl=%lld\r\n", levels[h->note.level],
@@ -415,12 +545,15 @@ void http_cache_lines(const struct req *req, int status, struct buf *out)
 	const struct cache_policy *p = r ? &r->cache : NULL;
 	bool shared = is_policy(r, "cdn") || (is_policy(r, "full") && r->roles == ROLE_ANYONE);
 
-	if (status >= 400 || req_is_write(req) || is_policy(r, "no-store")) {
+	if (has_own_control(req)) {
+		; /* a handler's own word stands alone */
+	} else if (status >= 400 || req_is_write(req) || is_policy(r, "no-store")) {
 		buf_puts(out, STR("Cache-Control: no-store\r\n"));
 	} else if (shared) {
 		unsigned ttl = ttl_of(req);
 
-		put_control(out, "Cache-Control", ttl < BROWSER_MOST_S ? ttl : BROWSER_MOST_S, p); /* a browser cannot be told to forget */
+		put_control(out, "Cache-Control", ttl < BROWSER_MOST_S ? ttl : BROWSER_MOST_S,
+			    p); /* a browser cannot be told to forget */
 		put_control(out, "CDN-Cache-Control", ttl, p);
 		put_control(out, "Surrogate-Control", ttl, p);
 	} else {

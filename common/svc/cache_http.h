@@ -22,8 +22,9 @@ void http_cache_lines(const struct req *req, int status, struct buf *out);
 void http_cache_after(struct req *req);
 
 /* ---- what writes have changed (cache_touch.c) ---- */
-/* The tags of an entity's descriptor by a row's values, and its table; once for the old row and once for the new one. */
-void touch_row(struct req *req, const struct entity *e, const void *row);
+/* The tags of an entity's descriptor by the values of the row before (NULL: there was none) and after, and its table. An update of nothing that
+ * lists show (.list_fields) leaves the tags of lists alone; .when adds tags. */
+void touch_change(struct req *req, const struct entity *e, const void *old, const void *row);
 /* Raises what was touched. A cache that is away has it in its journal, so this cannot fail. */
 SUSPENDS void touch_raise(struct req *req);
 /* The tags of a descriptor that stand for one row, by its id: what a flush changes. */

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/lru.h"
+#include "base/recent.h"
 #include "io/loop.h"
 #include "io/redis.h"
 #include "svc/cache.h"
@@ -13,6 +14,7 @@
 #define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
 #define LOCK_MS 5000                            /* a filler that has died is replaced after it */
 #define JOURNAL_MAX 10000                       /* tags; past it, a new generation forgets everything instead */
+#define TOLD 16384                              /* events whose tags are known to have been raised */
 #define SLOTS 16384                             /* of L1's raised tags */
 
 /* ---- cache_entry.c: an entry's bytes ---------------------------------------------------------------------------------------- */
@@ -78,6 +80,7 @@ struct cache {
 	struct waitq wake; /* the keeper, when there is something in the journal */
 	char channel[80];
 	struct journal journal;
+	struct recent told;
 	uint64_t random;
 	struct cache_stats stats;
 	bool walking; /* an invalidation by name is under way (cache_scan.c) */
@@ -96,10 +99,11 @@ bool link_is_trusted(const struct cache *c); /* would this process have heard of
 struct str link_epoch_key(const struct cache *c, struct arena *arena, struct uuid school, struct str tag);
 struct str link_index_key(const struct cache *c, struct arena *arena, struct uuid school, struct str tag);
 void journal_add(struct cache *c, struct str epoch_key);
+/* Keys are names of epochs; "#<event>" among them is only said in the news. */
 SUSPENDS MUST_CHECK enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d); /* cache_raise.c */
 uint64_t cache_random(struct cache *c);
 
-/* Epoch keys of tags. */
+/* Epoch keys of tags, with room behind them for what they are told under. */
 struct str *link_epoch_keys(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
 
 /* ---- cache_scan.c: the administration's calls and walks ------------------------------------------------------------------------ */

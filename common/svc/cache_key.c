@@ -52,19 +52,33 @@ static struct str shortened(struct buf *b)
 	return buf_str(b);
 }
 
+static struct str put_rest(struct buf *b, struct uuid school, const char *kind, const struct str *parts, size_t n)
+{
+	put_school(b, school);
+	buf_puts(b, str_of(kind));
+	for (size_t i = 0; i < n; i++) {
+		buf_putc(b, ':');
+		put_part(b, parts[i]);
+	}
+	return shortened(b);
+}
+
 struct str cache_key(const struct cache *c, struct arena *arena, struct uuid school, const char *kind, const struct str *parts,
 		     size_t n)
 {
 	struct buf b = buf_in(arena);
 
 	buf_puts(&b, str_of(c->prefix));
-	put_school(&b, school);
-	buf_puts(&b, str_of(kind));
-	for (size_t i = 0; i < n; i++) {
-		buf_putc(&b, ':');
-		put_part(&b, parts[i]);
-	}
-	return shortened(&b);
+	return put_rest(&b, school, kind, parts, n);
+}
+
+struct str cache_key_of(const struct cache *c, struct arena *arena, const char *owner, struct uuid school, const char *kind,
+			const struct str *parts, size_t n)
+{
+	struct buf b = buf_in(arena);
+
+	buf_printf(&b, "%s%s:v%lld:", c->shared, owner, (long long)c->generation);
+	return put_rest(&b, school, kind, parts, n);
 }
 
 static struct str tag_key(const struct cache *c, struct arena *arena, const char *what, struct uuid school, struct str tag)
@@ -90,7 +104,7 @@ struct str link_index_key(const struct cache *c, struct arena *arena, struct uui
 
 struct str *link_epoch_keys(const struct cache *c, struct arena *arena, const struct cache_tags *tags)
 {
-	struct str *keys = arena_array(arena, tags->n + 1, sizeof(*keys));
+	struct str *keys = arena_array(arena, tags->n + tags->n_told + 1, sizeof(*keys));
 
 	for (size_t i = 0; i < tags->n; i++)
 		keys[i] = link_epoch_key(c, arena, tags->school, tags->v[i]);
@@ -105,8 +119,13 @@ void cache_tag(struct cache_tags *tags, struct arena *arena, const char *kind, s
 
 	buf_puts(&b, str_of(kind));
 	put_part(&b, value);
+	cache_tag_again(tags, arena, buf_str(&b));
+}
+
+void cache_tag_again(struct cache_tags *tags, struct arena *arena, struct str tag)
+{
 	for (size_t i = 0; i < tags->n; i++) {
-		if (str_eq(tags->v[i], buf_str(&b)))
+		if (str_eq(tags->v[i], tag))
 			return;
 	}
 	if (tags->n == tags->cap) {
@@ -118,7 +137,7 @@ void cache_tag(struct cache_tags *tags, struct arena *arena, const char *kind, s
 		tags->v = v;
 		tags->cap = cap;
 	}
-	tags->v[tags->n++] = buf_str(&b);
+	tags->v[tags->n++] = tag;
 }
 
 void cache_tag_id(struct cache_tags *tags, struct arena *arena, const char *kind, struct uuid id)

@@ -254,6 +254,27 @@ SUSPENDS static void keeper_fiber(void *arg)
 
 /* ---- news of the other processes ---- */
 
+/* "#homework.<id>": an event whose tags were raised. Those of other services are not asked for here. */
+static void hear_told(struct cache *c, struct str told)
+{
+	size_t n = strlen(c->conf.service);
+
+	told = (struct str){told.p + 1, told.n - 1};
+	if (told.n > n && told.p[n] == '.' && memcmp(told.p, c->conf.service, n) == 0)
+		recent_add(&c->told, told);
+}
+
+bool cache_was_raised(const struct cache *c, struct str told)
+{
+	return recent_has(&c->told, told);
+}
+
+void cache_forget_memory(struct cache *c)
+{
+	if (c != NULL)
+		memory_forget(&c->memory);
+}
+
 static void on_news(void *ctx, struct str channel, struct str payload)
 {
 	struct cache *c = ctx;
@@ -263,7 +284,13 @@ static void on_news(void *ctx, struct str channel, struct str payload)
 	(void)channel;
 	if (str_is(what, "r")) {
 		while (payload.n != 0) {
-			memory_raise(&c->memory, str_split(&payload, ' '));
+			struct str key = str_split(&payload, ' ');
+
+			if (key.n != 0 && key.p[0] == '#') {
+				hear_told(c, key);
+				continue;
+			}
+			memory_raise(&c->memory, key);
 			c->stats.dropped_by_news++;
 		}
 	} else if (str_is(what, "d")) { /* entries that were dropped by name: their epochs are as before */
@@ -311,6 +338,7 @@ enum err cache_open(struct loop *loop, const struct cache_conf *conf, struct cac
 	snprintf(c->channel, sizeof(c->channel), "%snews", c->shared);
 	snprintf(c->prefix, sizeof(c->prefix), "%s%s:v0:", c->shared, conf->service);
 	memory_open(&c->memory, conf->memory_bytes);
+	recent_init(&c->told, TOLD);
 	if (conf->redis == NULL)
 		return OK;
 	e = redis_sub_open(loop, &sub, &channel, 1, &events, &c->news);
@@ -342,6 +370,7 @@ struct cache *cache_free(struct cache *c)
 	waitq_done(&c->wake);
 	waitq_done(&c->sweep_wake);
 	memory_close(&c->memory);
+	recent_done(&c->told);
 	free(c);
 	return NULL;
 }

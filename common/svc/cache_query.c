@@ -238,7 +238,7 @@ enum err db_query_kept(struct req *req, const struct pg_stmt *stmt, struct pg_pa
 	struct query_stat *stat = query_stat_of(req->daemon, stmt);
 	unsigned ttl = life->ttl_s != 0 ? life->ttl_s : (unsigned)req->daemon->settings.cache_ttl.v[life->kind];
 	struct cache_tags tags;
-	struct cache_call call = {.life = {.ttl_s = ttl, .memory = life->memory}, .fill = fill, .ctx = &a};
+	struct cache_call call = {.life = {.ttl_s = ttl, .memory = life->memory && !req->filling}, .fill = fill, .ctx = &a};
 	struct cache_note note;
 	struct str bytes;
 	enum err e;

@@ -37,8 +37,10 @@ enum err cache_raise(struct cache *c, struct arena *arena, const struct cache_ta
 	c->stats.raised_tags += tags->n;
 	for (size_t i = 0; i < tags->n; i++)
 		memory_raise(&c->memory, keys[i]);
+	for (size_t i = 0; i < tags->n_told; i++)
+		keys[tags->n + i] = str_of(arena_printf(arena, "#%.*s", STR_FMT(tags->told[i])));
 	if (!c->shut)
-		e = raise_keys(c, arena, keys, tags->n, deadline_in(c->loop, c->conf.timeout_ms));
+		e = raise_keys(c, arena, keys, tags->n + tags->n_told, deadline_in(c->loop, c->conf.timeout_ms));
 	if (e == OK)
 		return OK;
 	/* The caller may have been cancelled: the change is made all the same, and nobody may read around it. */

@@ -2,9 +2,11 @@
 /* What a write has changed, as tags: from an entity's descriptor, or named by a handler. Raised once, before the answer. */
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/uuid.h"
+#include "svc/audit.h"
 #include "svc/buffer.h"
 #include "svc/cache_http.h"
 #include "svc/daemon.h"
@@ -22,6 +24,18 @@ void req_touch(struct req *req, const char *kind, struct uuid id)
 {
 	if (req->daemon->caches)
 		cache_tag_id(touched(req), req->arena, kind, id);
+}
+
+void req_touch_name(struct req *req, const char *kind, const char *name)
+{
+	if (req->daemon->caches)
+		cache_tag(touched(req), req->arena, kind, str_of(name));
+}
+
+void req_good_until(struct req *req, int64_t at_us)
+{
+	if (req->good_until_us == 0 || at_us < req->good_until_us)
+		req->good_until_us = at_us;
 }
 
 /* "class:{class_id}" → "class:" and the field's text. False: the row has no such value. */
@@ -44,6 +58,55 @@ static bool expand(const struct entity *e, const char *tag, const void *row, str
 	return true;
 }
 
+/* Does the update leave what lists show as it was? */
+static bool is_aside(const struct entity *e, const void *old, const void *row)
+{
+	uint64_t shown = 0;
+
+	if (!old || !row || ((const struct row *)row)->deleted_at != 0 || !e->list_fields[0])
+		return false;
+	for (size_t i = 0; i < LIST_FIELDS_MAX && e->list_fields[i]; i++)
+		shown |= UINT64_C(1) << (entity_field(e, e->list_fields[i]) - e->schema->fields);
+	return (row_changes(e->schema, old, row) & shown) == 0;
+}
+
+static struct str field_text(const struct entity *e, const char *name, const void *row, struct arena *arena)
+{
+	struct buf text = buf_in(arena);
+
+	return row && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text) : (struct str){NULL, 0};
+}
+
+/* What only this very change of a field touches. */
+static void add_when(const struct entity *e, const void *old, const void *row, struct arena *arena, struct cache_tags *to)
+{
+	for (size_t i = 0; i < TAG_WHENS_MAX && e->when[i].tag; i++) {
+		const struct tag_when *w = &e->when[i];
+		struct str was = field_text(e, w->field, old, arena), is = field_text(e, w->field, row, arena);
+
+		if (!str_eq(was, is) && (!w->becomes || str_is(is, w->becomes)))
+			IGNORE(!expand(e, w->tag, row, arena, to)); /* the row has no such value */
+	}
+}
+
+/* Of an update aside of lists: the tags of the row itself, and of those lists that it leaves or enters. */
+static void add_aside(const struct entity *e, const void *old, const void *row, struct arena *arena, struct cache_tags *to)
+{
+	cache_tag(to, arena, "table:", str_of(e->table));
+	cache_tag_id(to, arena, arena_printf(arena, "%s:", e->name), ((const struct row *)row)->id);
+	for (size_t i = 0; i < TAGS_MAX && e->tags[i]; i++) {
+		struct cache_tags was = {0}, is = {0};
+		bool there = expand(e, e->tags[i], old, arena, &was), here = expand(e, e->tags[i], row, arena, &is);
+
+		if (there == here && (!here || str_eq(was.v[0], is.v[0])) && !strstr(e->tags[i], "{id}"))
+			continue;
+		if (there)
+			cache_tag_again(to, arena, was.v[0]);
+		if (here)
+			cache_tag_again(to, arena, is.v[0]);
+	}
+}
+
 static void add_row(const struct entity *e, const void *row, struct arena *arena, struct cache_tags *to)
 {
 	cache_tag(to, arena, "table:", str_of(e->table));
@@ -53,10 +116,20 @@ static void add_row(const struct entity *e, const void *row, struct arena *arena
 		IGNORE(!expand(e, e->tags[i], row, arena, to)); /* a list that the row is in none of */
 }
 
-void touch_row(struct req *req, const struct entity *e, const void *row)
+void touch_change(struct req *req, const struct entity *e, const void *old, const void *row)
 {
-	if (row && req->daemon->caches && e->write != APPEND)
-		add_row(e, row, req->arena, touched(req));
+	if (!req->daemon->caches || e->write == APPEND)
+		return;
+	if (is_aside(e, old, row)) {
+		add_aside(e, old, row, req->arena, touched(req));
+	} else {
+		if (old)
+			add_row(e, old, req->arena, touched(req));
+		if (row)
+			add_row(e, row, req->arena, touched(req));
+	}
+	if (old && row)
+		add_when(e, old, row, req->arena, touched(req));
 }
 
 void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, struct cache_tags *to)
@@ -75,6 +148,7 @@ void touch_raise(struct req *req)
 {
 	struct cache_tags *tags = req->touched;
 
+	FAILPOINT("cache.before_raise");
 	req->touched = NULL; /* a later change of the same request is raised anew */
 	if (tags && cache_raise(req->daemon->caches, req->arena, tags) != OK)
 		log_debug("tags are raised later", LOG_I("tags", tags->n));

@@ -13,6 +13,7 @@
 #include "svc/audit.h"
 #include "svc/bases.h"
 #include "svc/buffers.h"
+#include "svc/cache_events.h"
 #include "svc/cache_http.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"
@@ -234,10 +235,36 @@ static void add_audit_and_events(struct change *c)
 /* Before the PUT: should its outcome be unknown, caches forget all the same. */
 static void touch_rows(const struct change *c)
 {
-	for (size_t i = 0; i < c->n_rows; i++) {
-		touch_row(c->req, c->items[i].entity, old_row(&c->items[i]));
-		touch_row(c->req, c->items[i].entity, c->items[i].row);
+	for (size_t i = 0; i < c->n_rows; i++)
+		touch_change(c->req, c->items[i].entity, old_row(&c->items[i]), c->items[i].row);
+}
+
+/* Its tags stand beside the data, should this process die before it has raised them (cache_events.h). */
+static void write_down_tags(struct change *c)
+{
+	struct req *req = c->req;
+
+	if (!req->touched || c->n_rows == 0)
+		return;
+	if (!c->events) {
+		change_event(c, arena_printf(req->arena, "%s.touched", daemon_service(req->daemon)->name),
+			     ((const struct row *)c->items[0].row)->id, (struct str){NULL, 0});
+		c->events->quiet = true;
 	}
+	c->events->envelope = event_with_tags(req, c->events->envelope);
+	c->told = event_name(req->daemon, req->arena, c->events->envelope);
+}
+
+/* The change is made, so raising means that the event's tags are raised. */
+static void raise_touched(struct change *c)
+{
+	if (!c->req->touched)
+		return;
+	if (c->told.n != 0) {
+		c->req->touched->told = &c->told;
+		c->req->touched->n_told = 1;
+	}
+	touch_raise(c->req);
 }
 
 /* entity_put's own answer: the first row by the route's answer schema, field by field of the same name. */
@@ -314,8 +341,10 @@ static void written(struct change *c, int64_t version)
 	req->version = version;
 	req->sync = SYNC_PENDING;
 	req->due_us = req->now_us + daemon_settings(req->daemon)->batch_interval_s * US_PER_S;
-	for (const struct change_event *e = c->events; e; e = e->next)
-		redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
+	for (const struct change_event *e = c->events; e; e = e->next) {
+		if (!e->quiet)
+			redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), e->channel, e->envelope));
+	}
 	if (c->urgent)
 		redis_post(req_buffer(req), REDIS_ARGS(STR("PUBLISH"), STR(BUFFER_HINT), str_of(c->items[0].entity->name)));
 }
@@ -363,8 +392,7 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	case PUT_OK:
 	case PUT_SAME:
 		written(c, r->version);
-		if (req->touched) /* before a wait for the row: others read meanwhile */
-			touch_raise(req);
+		raise_touched(c); /* before a wait for the row: others read meanwhile */
 		if (wait_s > 0)
 			wait_for_row(c, wait_s);
 		return OK;
@@ -434,8 +462,13 @@ enum err change_commit(struct change *c)
 	touch_rows(c);
 	if (c->too_many)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
-	if (through)
-		return through_commit(c);
+	write_down_tags(c);
+	if (through) {
+		e = through_commit(c);
+		if (e == OK && !req->replayed)
+			raise_touched(c);
+		return e;
+	}
 	FAILPOINT("put.before_send"); /* the base is read, and grows old */
 	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
 	if (FAILPOINT_ERR("put.before_reply"))

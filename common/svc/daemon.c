@@ -16,6 +16,7 @@
 #include "svc/authn.h"
 #include "svc/buffers.h"
 #include "svc/cache.h"
+#include "svc/cache_events.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
@@ -122,6 +123,8 @@ static enum err open_stores(struct daemon *d)
 		e = failed("DATABASE_URL", pg_open(d->loop, &pg, &d->pg));
 	if (e == OK)
 		e = failed("the document store", documents_open(d));
+	if (e == OK)
+		e = failed("the own events", cache_repeat_open(d, &d->repeat));
 	return e != OK ? e : failed("subscriptions", listen_open(d, &d->listen));
 }
 
@@ -284,14 +287,15 @@ void daemon_close(struct daemon *d)
 		documents_cancel(d);
 		sweep_cancel(d);
 		through_cancel(d);
-		cache_close(d->caches); /* a service's stop waits for all fibers, the cache's too */
+		cache_close(d->caches); /* a service's stop waits for all fibers, the cache's too, and those that read streams */
+		cache_repeat_close(d->repeat);
+		listen_close(d->listen);
 		if (d->people.server != NULL)
 			http_server_close(d->people.server);
 		if (d->admin.server != NULL)
 			http_server_close(d->admin.server);
 		if (d->service->stop != NULL && d->people.router != NULL)
 			d->service->stop(d);
-		listen_close(d->listen);
 		authn_close(d);
 		if (!fiber_drain(d->loop, deadline_in(d->loop, 2000))) {
 			/* What they wait for must not be pulled from under them; the process ends anyway. */
@@ -299,6 +303,7 @@ void daemon_close(struct daemon *d)
 			return;
 		}
 		d->listen = listen_free(d->listen);
+		d->repeat = cache_repeat_free(d->repeat);
 		through_close(d);
 		documents_close(d);
 		d->pg = pg_close(d->pg);

@@ -68,6 +68,7 @@ struct daemon {
 	bool drained;
 	struct timer drain_timer, hard_timer;
 	struct listen *listen;
+	struct cache_repeat *repeat; /* cache_events.c */
 
 	uint8_t boot[8];     /* request ids: this process … */
 	uint64_t n_requests; /* … and this one */

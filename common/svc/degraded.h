@@ -19,6 +19,7 @@ struct change_item {
 struct change_event {
 	struct change_event *next;
 	struct str channel, envelope;
+	bool quiet; /* for the cache alone: nobody listens to it */
 };
 
 struct change {
@@ -28,6 +29,7 @@ struct change {
 	struct change_event *events;
 	size_t n_events;
 	bool too_many, urgent;
+	struct str told; /* name of the event with the tags, once there is one */
 };
 
 /* Only a change that needs no old row: the base of any other may lie in the buffer that cannot be read. */

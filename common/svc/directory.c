@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The school's directory: memory, Redis, auth; the same JSON in all three. */
+/* The school's directory: kept entries, else auth; the same JSON in both. */
 #include "svc/directory.h"
 
 #include <string.h>
@@ -7,10 +7,10 @@
 #include "base/timefmt.h"
 #include "base/uuid.h"
 #include "io/tz.h"
-#include "svc/authn_internal.h"
+#include "svc/cache.h"
+#include "svc/daemon.h"
 
-#define MEMORY_US (INT64_C(3600) * US_PER_S)
-#define REDIS_TRY_MS 300
+#define DAY_S 86400u /* so long past its life a known entry stands in for auth, when that is away */
 
 SCHEMA_TABLE(dir_school, DIR_SCHOOL_FIELDS);
 SCHEMA_TABLE(dir_class, DIR_CLASS_FIELDS);
@@ -26,118 +26,118 @@ SCHEMA_TABLE(dir_children, DIR_CHILDREN_FIELDS);
 SCHEMA_STRUCT(dir_ids, DIR_IDS_FIELDS);
 SCHEMA_TABLE(dir_ids, DIR_IDS_FIELDS);
 
-char *directory_key(struct arena *arena, struct uuid school, const char *kind, struct uuid id)
+/* ---- asking auth ---- */
+
+struct asking {
+	struct req *req;
+	const char *kind;
+	const char *id;
+};
+
+SUSPENDS static enum err ask_auth(void *ctx, struct buf *out)
 {
-	struct buf b = buf_in(arena);
-
-	buf_puts(&b, STR("directory:"));
-	buf_put_uuid(&b, school);
-	buf_putc(&b, ':');
-	buf_puts(&b, str_of(kind));
-	buf_putc(&b, ':');
-	buf_put_uuid(&b, id);
-	return buf_cstr(&b);
-}
-
-/* ---- changes ---- */
-
-/* "<school> <kind> <id>" */
-static void on_change(void *ctx, struct str channel, struct str payload)
-{
-	struct authn *a = ctx;
-	struct str school = str_split(&payload, ' '), kind = str_split(&payload, ' ');
-	struct buf key = {0};
-
-	(void)channel;
-	a->directory_turn++;
-	buf_puts(&key, STR("directory:"));
-	buf_puts(&key, school);
-	buf_putc(&key, ':');
-	buf_puts(&key, kind);
-	buf_putc(&key, ':');
-	buf_puts(&key, payload);
-	lru_remove(a->directory, buf_str(&key));
-	buf_done(&key);
-}
-
-/* Messages may have been missed before it. */
-static void on_connected(void *ctx)
-{
-	struct authn *a = ctx;
-
-	a->directory_turn++;
-	lru_clear(a->directory);
-}
-
-enum err directory_open(struct daemon *d, struct authn *a)
-{
-	static const char *const channels[] = {DIRECTORY_CHANNEL};
-	const struct redis_sub_events events = {.ctx = a, .message = on_change, .connected = on_connected};
-	const struct redis_conf conf = {.name = "directory", .url = d->settings.cache_url, .connections = 1, .fault = ERR_CACHE};
-
-	if (d->settings.cache_url[0] == '\0')
-		return OK;
-	return redis_sub_open(d->loop, &conf, channels, 1, &events, &a->directory_sub);
-}
-
-/* ---- looking up ---- */
-
-SUSPENDS static enum err ask_auth(struct req *req, const char *kind, struct uuid id, struct str *ret)
-{
-	char text[UUID_TEXT + 1];
+	const struct asking *a = ctx;
 	struct http_reply reply;
-	enum err e;
+	enum err e = peer_call(a->req, "auth", HTTP_GET, arena_printf(a->req->arena, "/internal/directory/%s/%s", a->kind, a->id),
+			       (struct str){NULL, 0}, &reply);
 
-	uuid_text(id, text);
-	e = peer_call(req, "auth", HTTP_GET, arena_printf(req->arena, "/internal/directory/%s/%s", kind, text),
-		      (struct str){NULL, 0}, &reply);
 	if (e != OK)
-		return e == ERR_BUG ? e : ERR_PEER;
+		return e == ERR_BUG || e == ERR_CANCELLED ? e : ERR_PEER;
 	if (reply.status == 404)
 		return ERR_NOT_FOUND;
-	*ret = reply.body;
+	buf_puts(out, reply.body);
 	return reply.status == 200 ? OK : ERR_PEER;
 }
 
-/* Redis, then auth; what they say is remembered while somebody would tell of a change. */
-SUSPENDS static enum err ask(struct req *req, const char *kind, struct uuid id, struct str key, struct str *ret)
-{
-	struct authn *a = req->daemon->authn;
-	struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, REDIS_TRY_MS));
-	uint64_t turn = a->directory_turn;
-	struct redis_reply reply = {0};
-	enum err e = OK;
+/* ---- kept entries ---- */
 
-	if (req->daemon->cache && redis_call(req->daemon->cache, req->arena, d, REDIS_ARGS(STR("GET"), key), &reply) == OK &&
-	    reply.type == REDIS_STRING && reply.s.n != 0) /* empty: it has just changed */
-		*ret = reply.s;
-	else
-		e = ask_auth(req, kind, id, ret);
-	if (e == OK && turn == a->directory_turn && redis_sub_is_up(a->directory_sub))
-		lru_put(a->directory, key, *ret, req->now_us + MEMORY_US);
-	return e;
+static unsigned ttl_of(const struct req *req, const char *kind)
+{
+	bool is_roster = strcmp(kind, "roster") == 0,
+	     is_link = strcmp(kind, "children") == 0; /* a link begins and ends on a day */
+
+	return (unsigned)req->daemon->settings.cache_ttl.v[is_roster ? KIND_ROSTER : is_link ? KIND_PERMISSIONS : KIND_SCHOOL];
+}
+
+SUSPENDS static enum err read_entry(struct req *req, const char *kind, struct uuid id, struct str *ret)
+{
+	struct cache *c = req->daemon->caches;
+	char text[UUID_TEXT + 1];
+	struct asking asking = {req, kind, text};
+	struct cache_tags tags = {.school = req->who.school_id};
+	struct cache_call call = {.tags = &tags, .fill = ask_auth, .ctx = &asking};
+	struct buf fresh = buf_in(req->arena);
+	struct cache_note note;
+	enum err e;
+
+	uuid_text(id, text);
+	if (!c) {
+		e = ask_auth(&asking, &fresh);
+		*ret = buf_str(&fresh);
+		return e;
+	}
+	cache_tag(&tags, req->arena, DIRECTORY_BULK, STR(""));
+	cache_tag(&tags, req->arena, arena_printf(req->arena, DIRECTORY_ENTRY, kind), (struct str){text, UUID_TEXT});
+	call.key = cache_key_of(c, req->arena, "directory", req->who.school_id, kind, &(struct str){text, UUID_TEXT}, 1);
+	call.life = (struct cache_life){.ttl_s = ttl_of(req, kind), .sie_s = DAY_S, .memory = !req->filling};
+	return cache_read(c, req->arena, req->deadline, &call, ret, &note);
+}
+
+/* ---- what a request has asked for: the names of a list's rows repeat ---- */
+
+#define SEEN_MAX 256
+
+struct dir_seen {
+	struct dir_seen *next;
+	size_t n; /* with those behind it */
+	const struct schema *schema;
+	struct uuid id;
+	bool filling; /* asked while an answer was made that will be kept */
+	const void *entry;
+};
+
+static const void *seen_before(const struct req *req, const struct schema *s, struct uuid id)
+{
+	for (const struct dir_seen *one = req->seen; one; one = one->next) {
+		if (one->schema == s && uuid_eq(one->id, id) && (one->filling || !req->filling))
+			return one->entry;
+	}
+	return NULL;
+}
+
+static void remember(struct req *req, const struct schema *s, struct uuid id, const void *entry)
+{
+	size_t n = req->seen ? req->seen->n : 0;
+	struct dir_seen *one;
+
+	if (n == SEEN_MAX)
+		return;
+	one = arena_alloc(req->arena, sizeof(*one));
+	*one = (struct dir_seen){req->seen, n + 1, s, id, req->filling, entry};
+	req->seen = one;
 }
 
 SUSPENDS static enum err look_up(struct req *req, const char *kind, struct uuid id, const struct schema *s, void *to)
 {
-	struct authn *a = req->daemon->authn;
-	struct str key = str_of(directory_key(req->arena, req->who.school_id, kind, id)), json, remembered;
+	const void *before = seen_before(req, s, id);
 	struct problems problems = {.arena = req->arena};
-	bool known = lru_get(a->directory, key, req->now_us, &remembered);
-	enum err e = OK;
+	struct str json;
+	void *entry;
+	enum err e;
 
-	if (known)
-		json = remembered = arena_str(req->arena, remembered);
-	/* Without a living subscription nobody tells the memory of a change: then it is asked last, when auth is away as well. */
-	if (!known || !redis_sub_is_up(a->directory_sub))
-		e = ask(req, kind, id, key, &json);
-	if (e == ERR_PEER && known) {
-		json = remembered;
-		e = OK;
+	if (before) {
+		memcpy(to, before, s->size);
+		return OK;
 	}
+	e = read_entry(req, kind, id, &json);
 	if (e != OK)
 		return e;
-	return json_decode(s, json, req->arena, to, &problems) == OK ? OK : ERR_CORRUPT;
+	entry = arena_zalloc(req->arena, s->size);
+	if (json_decode(s, json, req->arena, entry, &problems) != OK)
+		return ERR_CORRUPT;
+	remember(req, s, id, entry);
+	memcpy(to, entry, s->size);
+	return OK;
 }
 
 enum err directory_school(struct req *req, struct dir_school *ret)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The school's directory for every daemon but auth, which owns it: memory, then Redis (`directory:<school>:<kind>:<id>`), then auth's
- * internal route /internal/directory/<kind>/<id>. The three hold the same JSON, described once here (directory_schemas.c), so auth encodes what the others
- * decode. auth announces a change on the channel `directory:changed` ("<school> <kind> <id>"); while the
- * subscription is broken the memory is asked last, when auth is away as well. An empty value in Redis: the entry has just changed, ask auth.
+ * The school's directory for every daemon: kept by the cache engine under names that all of them share, and filled from auth's internal
+ * route /internal/directory/<kind>/<id>. Both hold the same JSON, described once here, so auth encodes what the others decode. After the commit of a change auth
+ * raises the entry's tag dir:<kind>:<id>, and dirs:<kind> for the answers that show such names (cache_policy.names). A known entry that has aged, and was not changed
+ * as far as anybody was told, stands in when auth is away. Without a cache each request asks auth.
  * ERR_NOT_FOUND: no such object in this school. ERR_PEER: nobody knows it now.
  */
 #ifndef S24_SVC_DIRECTORY_H
@@ -67,8 +67,9 @@ SUSPENDS MUST_CHECK enum err directory_search(struct req *req, const char *kind,
 /* A handler: the caller's classes, each with its subjects (GET /teacher/homework/options, /teacher/quizzes/options). */
 SUSPENDS enum err directory_options(struct req *req);
 
-/* The key and channel, for auth which publishes: */
-char *directory_key(struct arena *arena, struct uuid school, const char *kind, struct uuid id) NEVER_NULL;
-#define DIRECTORY_CHANNEL "directory:changed"
+/* Tags, for auth, which raises them, and answers that show names: */
+#define DIRECTORY_ENTRY "dir:%s:" /* and the id */
+#define DIRECTORY_KIND "dirs:"    /* and the kind */
+#define DIRECTORY_BULK "bulk:directory" /* everything: what is written around auth */
 
 #endif

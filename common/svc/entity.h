@@ -39,6 +39,8 @@ enum write_mode {
 
 #define SCOPES_MAX 6
 #define TAGS_MAX 8
+#define LIST_FIELDS_MAX 16
+#define TAG_WHENS_MAX 4
 
 struct entity {
 	const char *name;   /* "homework_submission": buffer keys, events, audit */
@@ -48,6 +50,13 @@ struct entity {
 	unsigned level;     /* flush order: parents first */
 	const char *scopes[SCOPES_MAX]; /* lists that must show it before its row exists: "class_id", "date+class_id", "student_ids[]" */
 	const char *tags[TAGS_MAX];     /* caches that must forget: "homework:{id}", "class:{class_id}" */
+	/* An update that changes none of these leaves the tags of lists alone, that is every tag but those of {id}; NULL: lists show every field. Whatever
+	 * lists filter, sort and group by belongs here. A row that moves from one value of a tag to another is always told to both. */
+	const char *list_fields[LIST_FIELDS_MAX];
+	/* More tags for an update that changes `field`, to `becomes` (NULL: to anything): {"status", "ended", "analytics:{id}"}. */
+	struct tag_when {
+		const char *field, *becomes, *tag;
+	} when[TAG_WHENS_MAX];
 	const char *owner;       /* field with the teacher_id that owns it (rule OWNS) */
 	const char *class_field; /* field with its class (rules ASSIGNED, TEACHES) */
 	const char *student_field;  /* field with the one student it is about (rule ABOUT_ME) */

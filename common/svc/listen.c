@@ -1,40 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pub/sub is the fast path; the capped streams say what was said while nobody listened. */
+/* Pub/sub is the fast path; the capped streams say what was said while nobody listened, and what was never published. */
 #include "svc/listen.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "base/recent.h"
 #include "base/schema.h"
 #include "base/str.h"
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/buffers.h"
+#include "svc/cache_events.h"
 #include "svc/daemon.h"
+#include "svc/tail.h"
 
-#define DOMAINS_MAX 16
 #define CHANNELS_MAX 64
-#define CATCH_UP_COUNT 200
-#define CALL_MS 2000
-
-struct domain {
-	char stream[48];             /* "events:homework" */
-	char marked[32], before[32]; /* last ids at the latest two marks; "": not known yet */
-};
+#define LOOK_MS 1000
+#define REMEMBERED 8192 /* events */
 
 /* One write buffer, with places of its own in the streams of the same names. */
 struct source {
 	struct listen *listen;
-	size_t buffer;
 	struct redis_sub *sub;
-	struct domain domains[DOMAINS_MAX];
-	size_t n;
-	bool catching_up, again;
+	struct tail *tail;
 };
 
 struct listen {
 	struct daemon *daemon;
+	struct recent heard;
 	size_t n;
 	struct source sources[BUFFERS_MAX];
 };
@@ -52,29 +48,45 @@ SUSPENDS static void heard_fiber(void *arg)
 {
 	struct heard *heard = arg;
 	struct arena *arena = heard->arena;
-	enum err e = heard->row->handle(heard->daemon, heard->envelope);
+	enum err e = OK;
 
+	event_raise(heard->daemon, heard->row, heard->envelope, arena);
+	if (heard->row->handle != NULL)
+		e = heard->row->handle(heard->daemon, heard->envelope);
 	if (e != OK)
 		log_warn("an event was not handled", LOG_S("channel", heard->row->channel), LOG_E(e));
 	arena_free(arena);
 }
 
+static bool hand_to(struct listen *l, const struct listen_row *row, struct str envelope)
+{
+	struct arena *arena = arena_new();
+	struct heard *heard = arena_zalloc(arena, sizeof(*heard));
+
+	*heard = (struct heard){.daemon = l->daemon, .row = row, .arena = arena, .envelope = arena_str(arena, envelope)};
+	if (fiber_spawn(daemon_loop(l->daemon), row->channel, heard_fiber, heard) == OK)
+		return true;
+	log_warn("an event was dropped: too many fibers", LOG_S("channel", row->channel));
+	arena_free(arena);
+	return false;
+}
+
 static void hand_over(struct listen *l, struct str channel, struct str envelope)
 {
-	for (const struct listen_row *row = daemon_service(l->daemon)->listens; row->channel != NULL; row++) {
-		struct arena *arena;
-		struct heard *heard;
+	bool known = false, whole = true;
+	struct str id = {NULL, 0};
 
+	for (const struct listen_row *row = daemon_service(l->daemon)->listens; row->channel != NULL; row++) {
 		if (!str_is(channel, row->channel))
 			continue;
-		arena = arena_new();
-		heard = arena_zalloc(arena, sizeof(*heard));
-		*heard = (struct heard){.daemon = l->daemon, .row = row, .arena = arena, .envelope = arena_str(arena, envelope)};
-		if (fiber_spawn(daemon_loop(l->daemon), row->channel, heard_fiber, heard) != OK) {
-			log_warn("an event was dropped: too many fibers", LOG_S("channel", row->channel));
-			arena_free(arena);
-		}
+		if (!known && json_member(envelope, "id", &id) && recent_has(&l->heard, id))
+			return;
+		known = true;
+		whole &= hand_to(l, row, envelope);
 	}
+	/* What was dropped is tried again, should it come by the other way as well. */
+	if (known && whole && id.n != 0)
+		recent_add(&l->heard, id);
 }
 
 static void on_message(void *ctx, struct str channel, struct str payload)
@@ -100,195 +112,93 @@ static bool channel_of(struct str envelope, char *to, size_t size)
 	return true;
 }
 
-/* ---- the streams ---- */
-
-SUSPENDS static enum err call(struct source *s, struct arena *arena, struct redis_args args, struct redis_reply *ret)
+static void on_entries(void *ctx, struct arena *arena, const struct str *texts, size_t n)
 {
-	const struct daemon *d = s->listen->daemon;
-	enum err e = redis_call(daemon_buffer_at(d, s->buffer), arena, deadline_in(daemon_loop(d), CALL_MS), args, ret);
-
-	return e == OK && ret->type == REDIS_ERROR ? ERR_BUFFER : e;
-}
-
-static void keep_id(char to[32], struct str id)
-{
-	snprintf(to, 32, "%.*s", STR_FMT(id));
-}
-
-/* A message is on its way for a moment after it stands in the stream, so the mark before the last is where a gap begins. */
-SUSPENDS static void mark_streams(struct source *s)
-{
-	struct arena *arena;
-
-	if (s->catching_up)
-		return;
-	arena = arena_new();
-	for (size_t i = 0; i < s->n; i++) {
-		struct domain *d = &s->domains[i];
-		struct redis_reply r;
-
-		if (call(s, arena, REDIS_ARGS(STR("XREVRANGE"), str_of(d->stream), STR("+"), STR("-"), STR("COUNT"), STR("1")),
-			 &r) != OK ||
-		    s->catching_up)
-			break;
-		memcpy(d->before, d->marked, sizeof(d->before));
-		keep_id(d->marked, r.type == REDIS_ARRAY && r.n == 1 && r.v[0].n == 2 ? r.v[0].v[0].s : STR("0-0"));
-		if (d->before[0] == '\0')
-			memcpy(d->before, d->marked, sizeof(d->before));
-	}
-	arena_free(arena);
-}
-
-SUSPENDS void listen_mark(struct listen *l, size_t buffer)
-{
-	if (l != NULL && buffer < l->n)
-		mark_streams(&l->sources[buffer]);
-}
-
-static void replay_entry(struct source *s, const struct redis_reply *entry)
-{
-	const struct redis_reply *fields = entry->n == 2 ? &entry->v[1] : NULL;
+	const struct source *s = ctx;
 	char channel[96];
 
-	for (size_t i = 0; fields != NULL && i + 1 < fields->n; i += 2)
-		if (str_is(fields->v[i].s, "e") && channel_of(fields->v[i + 1].s, channel, sizeof(channel)))
-			hand_over(s->listen, str_of(channel), fields->v[i + 1].s);
+	(void)arena;
+	for (size_t i = 0; i < n; i++)
+		if (channel_of(texts[i], channel, sizeof(channel)))
+			hand_over(s->listen, str_of(channel), texts[i]);
 }
 
-/* Was something trimmed away behind our mark? Then the oldest entry is newer than what follows the mark. */
-SUSPENDS static void look_for_gap(struct source *s, struct domain *d, struct arena *arena)
+static void on_gap(void *ctx, const char *stream)
 {
-	struct redis_reply r;
+	const struct source *s = ctx;
 
-	if (strcmp(d->before, "0-0") == 0 ||
-	    call(s, arena, REDIS_ARGS(STR("XRANGE"), str_of(d->stream), str_of(d->before), str_of(d->before)), &r) != OK)
-		return;
-	if (r.type == REDIS_ARRAY && r.n == 0)
-		log_warn("events were trimmed before they were heard", LOG_S("stream", d->stream), LOG_S("after", d->before));
-}
-
-SUSPENDS static enum err catch_up(struct source *s, struct domain *d)
-{
-	enum err e = OK;
-	size_t n = CATCH_UP_COUNT;
-
-	while (e == OK && n == CATCH_UP_COUNT) {
-		struct arena *arena = arena_new();
-		struct redis_reply r;
-
-		look_for_gap(s, d, arena);
-		e = call(s, arena,
-			 REDIS_ARGS(STR("XRANGE"), str_of(d->stream), str_of(arena_printf(arena, "(%s", d->before)), STR("+"),
-				    STR("COUNT"), STR("200")),
-			 &r);
-		n = e == OK && r.type == REDIS_ARRAY ? r.n : 0;
-		for (size_t i = 0; i < n; i++) {
-			replay_entry(s, &r.v[i]);
-			if (r.v[i].n == 2)
-				keep_id(d->before, r.v[i].v[0].s);
-		}
-		if (n != 0)
-			memcpy(d->marked, d->before, sizeof(d->marked));
-		arena_free(arena);
-	}
-	return e;
-}
-
-SUSPENDS static void catch_up_fiber(void *arg)
-{
-	struct source *s = arg;
-
-	do {
-		s->again = false;
-		for (size_t i = 0; i < s->n; i++) {
-			enum err e = s->domains[i].before[0] != '\0' ? catch_up(s, &s->domains[i]) : OK;
-
-			if (e != OK)
-				log_warn("a stream could not be read again",
-					 LOG_S("buffer", daemon_buffer_name(s->listen->daemon, s->buffer)),
-					 LOG_S("stream", s->domains[i].stream), LOG_E(e));
-		}
-	} while (s->again && s->sub != NULL);
-	s->catching_up = false;
-	mark_streams(s);
-}
-
-static void on_connected(void *ctx)
-{
-	struct source *s = ctx;
-
-	s->again = true;
-	if (s->catching_up)
-		return;
-	s->catching_up = true;
-	if (fiber_spawn(daemon_loop(s->listen->daemon), "events", catch_up_fiber, s) != OK)
-		s->catching_up = false;
+	(void)stream;
+	cache_forget_memory(daemon_caches(s->listen->daemon));
 }
 
 /* ---- life ---- */
 
-static void add_domain(struct source *s, const char *channel)
+static void add_stream(struct tail_conf *conf, struct arena *arena, const char *channel)
 {
 	struct str rest = str_of(channel), name = str_split(&rest, ':');
-	char stream[48];
+	const char *stream = arena_printf(arena, "events:%.*s", STR_FMT(name));
 
-	snprintf(stream, sizeof(stream), "events:%.*s", STR_FMT(name));
-	for (size_t i = 0; i < s->n; i++)
-		if (strcmp(s->domains[i].stream, stream) == 0)
+	for (size_t i = 0; i < conf->n; i++)
+		if (strcmp(conf->streams[i], stream) == 0)
 			return;
-	if (s->n < DOMAINS_MAX)
-		memcpy(s->domains[s->n++].stream, stream, sizeof(stream));
+	if (conf->n < TAIL_STREAMS_MAX)
+		conf->streams[conf->n++] = stream;
 }
 
-static enum err open_source(struct source *s, const struct listen_row *rows)
+static enum err open_source(struct source *s, size_t buffer, const struct listen_row *rows)
 {
-	struct redis_sub_events events = {.ctx = s, .message = on_message, .connected = on_connected};
+	struct redis_sub_events events = {.ctx = s, .message = on_message};
 	struct daemon *d = s->listen->daemon;
-	struct redis_conf conf = buffers_conf(d, s->buffer);
+	struct tail_conf tail = {
+		.daemon = d, .buffer = buffer, .every_ms = LOOK_MS, .ctx = s, .entries = on_entries, .gap = on_gap};
+	struct redis_conf conf = buffers_conf(d, buffer);
 	const char *channels[CHANNELS_MAX];
 	size_t n = 0;
+	enum err e;
 
 	for (; n < CHANNELS_MAX && rows[n].channel != NULL; n++) {
 		channels[n] = rows[n].channel;
-		add_domain(s, channels[n]);
+		add_stream(&tail, d->arena, channels[n]);
 	}
-	return redis_sub_open(daemon_loop(d), &conf, channels, n, &events, &s->sub);
+	e = redis_sub_open(daemon_loop(d), &conf, channels, n, &events, &s->sub);
+	return e == OK ? tail_open(&tail, &s->tail) : e;
 }
 
 enum err listen_open(struct daemon *d, struct listen **ret)
 {
 	const struct listen_row *rows = daemon_service(d)->listens;
 	struct listen *l;
+	enum err e = OK;
 
 	*ret = NULL;
 	if (rows == NULL || rows[0].channel == NULL || daemon_buffers(d) == 0)
 		return OK;
 	l = mem_zalloc(sizeof(*l));
 	l->daemon = d;
-	for (; l->n < daemon_buffers(d); l->n++) {
-		struct source *s = &l->sources[l->n];
-		enum err e;
-
-		*s = (struct source){.listen = l, .buffer = l->n};
-		e = open_source(s, rows);
-		if (e != OK) {
-			listen_close(l);
-			free(l);
-			return e;
-		}
+	recent_init(&l->heard, REMEMBERED);
+	for (; e == OK && l->n < daemon_buffers(d); l->n++) {
+		l->sources[l->n].listen = l;
+		e = open_source(&l->sources[l->n], l->n, rows);
 	}
-	*ret = l;
-	return OK;
+	*ret = l; /* also half open: the daemon closes it */
+	return e;
 }
 
 void listen_close(struct listen *l)
 {
-	for (size_t i = 0; l != NULL && i < l->n; i++)
+	for (size_t i = 0; l != NULL && i < l->n; i++) {
+		tail_close(l->sources[i].tail);
 		l->sources[i].sub = redis_sub_close(l->sources[i].sub);
+	}
 }
 
 struct listen *listen_free(struct listen *l)
 {
+	if (l == NULL)
+		return NULL;
+	for (size_t i = 0; i < l->n; i++)
+		l->sources[i].tail = tail_free(l->sources[i].tail);
+	recent_done(&l->heard);
 	free(l);
 	return NULL;
 }

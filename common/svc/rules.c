@@ -83,7 +83,10 @@ static bool is_about_a_student(const struct req *req)
 SUSPENDS static enum err load(struct req *req, const struct rule *rule)
 {
 	const char *param = rule->param ? rule->param : arena_printf(req->arena, "%s_id", rule->entity->name);
-	enum err e = entity_get(req, rule->entity, req_param(req, param), &req->object);
+	struct uuid id = req_param(req, param);
+	/* What will be kept is made of the row as it is now; to a reader otherwise a kept row is as good. */
+	bool kept = !req_is_write(req) && !req->filling;
+	enum err e = kept ? entity_look(req, rule->entity, id, &req->object) : entity_get(req, rule->entity, id, &req->object);
 
 	req->object_entity = rule->entity;
 	return e == ERR_NOT_FOUND ? req_fail(req, e, "there is no such %s", rule->entity->name) : e;

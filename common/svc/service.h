@@ -41,7 +41,10 @@ struct event_row {
 /* What it listens to: channel of another daemon's event. */
 struct listen_row {
 	const char *channel; /* NULL ends */
-	SUSPENDS enum err (*handle)(struct daemon *d, struct str envelope);
+	SUSPENDS enum err (*handle)(struct daemon *d, struct str envelope); /* NULL: there are .tags */
+	/* Answers kept by this daemon that the event makes untrue, by members of its data, a list's each, or its subject: "class:{class_id}",
+	 * "student:{student_ids}", "user:{subject}", "table:auth.students". Raised before the handler is called. */
+	const char *tags[TAGS_MAX];
 };
 
 enum {

@@ -155,6 +155,25 @@ static void check_rule(const struct check *c, const struct route *r)
 		complain(c, "ROLE_SERVICE goes with MAY_INTERNAL");
 }
 
+static void check_cache(const struct check *c, const struct route *r)
+{
+	static const char *const policies[] = {"browser", "cdn", "redis", "full", "no-store"};
+	const struct cache_policy *p = &r->cache;
+	bool known = p->policy == NULL,
+	     keeps = p->policy != NULL && (strcmp(p->policy, "redis") == 0 || strcmp(p->policy, "full") == 0);
+
+	for (size_t i = 0; i < ARRAY_LEN(policies) && p->policy != NULL; i++)
+		known |= strcmp(p->policy, policies[i]) == 0;
+	if (!known)
+		complain(c, "no cache policy \"%s\"", p->policy);
+	if (p->policy != NULL && strcmp(p->policy, "cdn") == 0 && r->roles != ROLE_ANYONE)
+		complain(c, "a public cache on a route with roles");
+	if (keeps && (r->method != HTTP_GET || (r->flags & ROUTE_STREAM) != 0))
+		complain(c, "only the answer of a GET that is not streamed can be kept");
+	if (keeps && p->tags[0] == NULL && p->reads[0] == NULL)
+		complain(c, "a kept answer without .tags and .reads, so nothing can drop it");
+}
+
 static void check_route(const struct check *c, const struct route *r)
 {
 	bool reads = r->method == HTTP_GET;
@@ -179,8 +198,7 @@ static void check_route(const struct check *c, const struct route *r)
 		complain(c, "ROUTE_BODY_OPTIONAL without .in");
 	if ((r->flags & ROUTE_FULL_STATE) != 0 && (reads || r->creates == NULL))
 		complain(c, "ROUTE_FULL_STATE is for writes, and needs .creates");
-	if (r->cache.policy != NULL && strcmp(r->cache.policy, "public") == 0 && r->roles != ROLE_ANYONE)
-		complain(c, "a public cache on a route with roles");
+	check_cache(c, r);
 }
 
 /* Do both take the same requests? Names of parameters do not matter. */
@@ -355,8 +373,8 @@ static void check_events(struct check *c)
 	}
 	for (const struct listen_row *row = c->service->listens; row != NULL && row->channel != NULL; row++) {
 		c->what = row->channel;
-		if (row->handle == NULL)
-			complain(c, "no handler");
+		if (row->handle == NULL && row->tags[0] == NULL)
+			complain(c, "neither a handler nor tags");
 		if (strchr(row->channel, ':') == NULL)
 			complain(c, "the channel is not domain:event");
 	}

@@ -7,6 +7,7 @@
 #include "base/failpoint.h"
 #include "base/uuid.h"
 #include "svc/buffers.h"
+#include "svc/cache_events.h"
 #include "svc/cache_query.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
@@ -139,7 +140,9 @@ enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
 
 enum err tx_event(struct tx *tx, const char *type, struct uuid subject, struct str data_json)
 {
-	return tx_outbox(tx, envelope_channel(tx->req->arena, type), envelope_new(tx->req, type, subject, data_json));
+	struct str envelope = event_with_tags(tx->req, envelope_new(tx->req, type, subject, data_json));
+
+	return tx_outbox(tx, envelope_channel(tx->req->arena, type), envelope);
 }
 
 #define VERSION_FIELDS(F, T) F(T, INT, version)

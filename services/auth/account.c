@@ -64,11 +64,10 @@ enum err auth_me_update(struct req *req)
 	if (e == OK)
 		e = req_reply_as(req, "user", &account_schema, &account);
 	e = tx_end(tx, e);
-	if (e != OK)
-		return e;
+	if (e == OK || e == ERR_UNCERTAIN)
+		directory_person_changed(req, req->who.user_id);
 	req->version = account.version;
-	directory_person_changed(req, account.id);
-	return OK;
+	return e;
 }
 
 /* ---- POST /auth/change-password ---- */
@@ -93,6 +92,7 @@ SUSPENDS static enum err store_password(struct req *req, const char *hash, struc
 		e = tx_audit(tx, "change_password", "user", req->who.user_id, (struct str){NULL, 0}, (struct str){NULL, 0});
 	if (e == OK)
 		e = req_reply_message(req, "Password changed");
+	req_touch(req, "user:", req->who.user_id); /* the account shows when it was changed */
 	return tx_end(tx, e);
 }
 

@@ -95,9 +95,9 @@ SUSPENDS void sessions_drop(struct req *req, const struct uuid *sids, size_t n);
 /* Signs an access token; text in the request's arena. */
 MUST_CHECK enum err access_token(struct req *req, const struct account *account, struct uuid sid, int64_t expires_s, struct str *ret);
 
-/* ---- directory_publish.c ---- */
-/* A directory entry has changed: every memory and Redis key of it goes. After the commit. */
-SUSPENDS void directory_changed(struct req *req, const char *kind, struct uuid id);
+/* ---- directory_routes.c ---- */
+/* A directory entry has changed: what is kept of it, and every answer of the school that shows such names, is dropped before this answer. */
+void directory_changed(struct req *req, const char *kind, struct uuid id);
 /* Name or address of a user has: every entry that shows him goes (rosters, classes, his parents' children). */
 SUSPENDS void directory_person_changed(struct req *req, struct uuid user_id);
 

@@ -5,10 +5,7 @@
 #include "auth.h"
 #include "auth_sql.h"
 #include "base/uuid.h"
-#include "io/fiber.h"
 #include "svc/buffers.h"
-
-#define DIRECTORY_TTL_S "3600"
 
 /* ---- /internal/sessions/{session_id} ---- */
 
@@ -104,65 +101,21 @@ enum err auth_internal_directory(struct req *req)
 		return req_fail(req, ERR_NOT_FOUND, "the directory has no such kind");
 	entry = arena_zalloc(req->arena, kind->schema->size);
 	e = read_entry(req, kind, id, entry);
-	if (e == OK)
-		e = req_reply(req, kind->schema, entry);
-	if (e == OK)
-		redis_post(daemon_cache(req->daemon),
-			   REDIS_ARGS(STR("SET"), str_of(directory_key(req->arena, req->who.school_id, kind->name, id)),
-				      buf_str(&req->body), STR("NX"), STR("EX"), STR(DIRECTORY_TTL_S)));
-	return e;
+	return e != OK ? e : req_reply(req, kind->schema, entry);
 }
 
 /* ---- changes ---- */
 
-struct announcement {
-	struct daemon *daemon;
-	struct arena *arena;
-	struct str key, message;
-};
-
-/* First the key, then the message: who hears of the change must not find the old entry. The key stays empty for longer than a request lives, so
- * that an answer which was on its way cannot put the old entry back (the SET above is NX). */
-SUSPENDS static enum err announce(const struct announcement *a, int64_t ms)
-{
-	struct deadline d = deadline_in(daemon_loop(a->daemon), ms);
-	struct redis *cache = daemon_cache(a->daemon);
-	struct arena *scratch = arena_new();
-	struct redis_reply reply;
-	enum err e = redis_call(cache, scratch, d, REDIS_ARGS(STR("SET"), a->key, STR(""), STR("EX"), STR("60")), &reply);
-
-	if (e == OK)
-		e = redis_call(cache, scratch, d, REDIS_ARGS(STR("PUBLISH"), STR(DIRECTORY_CHANNEL), a->message), &reply);
-	arena_free(scratch);
-	return e;
-}
-
-SUSPENDS static void announce_fiber(void *arg)
-{
-	struct announcement *a = arg;
-	struct arena *arena = a->arena;
-	enum err e = ERR_CACHE;
-
-	/* Until it is done, or the daemon ends and has no state any more: then the entry is right again when its hour is over. */
-	while (e != OK && daemon_state(a->daemon) && sleep_ms(daemon_loop(a->daemon), 500, (struct deadline){INT64_MAX}) == OK)
-		e = announce(a, 1000);
-	arena_free(arena);
-}
-
 void directory_changed(struct req *req, const char *kind, struct uuid id)
 {
-	char school[UUID_TEXT + 1], text[UUID_TEXT + 1];
-	struct arena *arena = arena_new();
-	struct announcement *a = arena_alloc(arena, sizeof(*a));
+	req_touch(req, arena_printf(req->arena, DIRECTORY_ENTRY, kind), id);
+	req_touch_name(req, DIRECTORY_KIND, kind);
+}
 
-	uuid_text(req->who.school_id, school);
-	uuid_text(id, text);
-	*a = (struct announcement){.daemon = req->daemon,
-				   .arena = arena,
-				   .key = str_of(directory_key(arena, req->who.school_id, kind, id)),
-				   .message = str_of(arena_printf(arena, "%s %s %s", school, kind, text))};
-	if (announce(a, 500) == OK || fiber_spawn(daemon_loop(req->daemon), "directory changed", announce_fiber, a) != OK)
-		arena_free(arena);
+/* Which entries it were is not known: all of the school go, and every answer that shows one. */
+static void directory_unknown(struct req *req)
+{
+	req_touch_name(req, DIRECTORY_BULK, "");
 }
 
 #define SHOWN_IN_FIELDS(F, T) F(T, TEXT, kind) F(T, UUID, id)
@@ -174,8 +127,9 @@ void directory_person_changed(struct req *req, struct uuid user_id)
 	const struct shown_in *v;
 	struct list rows = {0};
 
+	req_touch(req, "user:", user_id);
 	if (db_query(req, &SQL_DIR_OF_PERSON, PG_PARAMS(PG_UUID(user_id)), &shown_in_schema, &rows) != OK)
-		directory_changed(req, "user", user_id); /* the other entries are right again when their hour is over */
+		directory_unknown(req);
 	v = rows.v;
 	for (size_t i = 0; i < rows.n; i++)
 		directory_changed(req, arena_cstr(req->arena, v[i].kind), v[i].id);

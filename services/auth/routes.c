@@ -15,6 +15,7 @@ const struct route auth_routes[] = {
 	{HTTP_POST, "/auth/logout", PEOPLE, MAY_SELF, .flags = ROUTE_THROUGH, .handler = auth_logout,
 		.summary = "End this session"},
 	{HTTP_GET, "/auth/me", PEOPLE, MAY_SELF, .out = &account_schema, .handler = auth_me,
+		.cache = {.policy = "redis", .kind = KIND_PROFILE, .tags = {"user:{me.user_id}"}},
 		.summary = "The caller's account"},
 	{HTTP_PUT, "/auth/me", PEOPLE, MAY_SELF, .in = &profile_in_schema, .out = &account_schema, .handler = auth_me_update,
 		.summary = "Change name, phone or picture"},
@@ -30,10 +31,13 @@ const struct route auth_routes[] = {
 		.summary = "The public keys of access tokens"},
 
 	{HTTP_GET, "/classes", PEOPLE, MAY_SCHOOL, .query = &classes_in_schema, .out = &dir_class_schema, .handler = auth_classes,
+		.cache = {.policy = "full", .kind = KIND_SCHOOL, .names = "school class", .vary = "school"},
 		.summary = "The school's classes of a year"},
 	{HTTP_GET, "/teacher/classes", ROLE_TEACHER, MAY_SELF, .out = &teacher_class_schema, .handler = auth_teacher_classes,
+		.cache = {.policy = "redis", .kind = KIND_ROSTER, .tags = {"dir:teacher:{me.teacher_id}"}, .names = "school class subject"},
 		.summary = "What the teacher is assigned this year"},
 	{HTTP_GET, "/teacher/classes/{class_id}/students", ROLE_TEACHER | ROLE_ADMIN, MAY_TEACH, .out = &dir_student_schema,
+		.cache = {.policy = "redis", .kind = KIND_ROSTER, .tags = {"dir:roster:{class_id}", "bulk:directory"}, .vary = "school"},
 		.handler = auth_class_students, .summary = "The students of a class that the teacher teaches"},
 
 	{HTTP_GET, "/internal/sessions/{session_id}", PEERS, MAY_INTERNAL, .flags = ROUTE_BARE, .out = &session_schema, .handler = auth_internal_session,

@@ -43,7 +43,8 @@ const struct entity submission_entity = {
 	.write = BUFFERED,
 	.level = 3,
 	.scopes = {"homework_id", "student_id", "teacher_id"},
-	.tags = {"homework:{homework_id}", "student:{student_id}"},
+	/* Not its class: the lists of a class's students show each his own. Not homework:{…}: its text is the same whoever hands in. */
+	.tags = {"submissions:{homework_id}", "student:{student_id}", "teacher:{teacher_id}"},
 	.owner = "teacher_id",
 	.student_field = "student_id",
 	.ttl_s = 900,

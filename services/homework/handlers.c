@@ -262,8 +262,10 @@ enum err homework_of_student(struct req *req)
 			     &student_homework_schema, &rows);
 	if (e != OK)
 		return e;
-	total = list_total(&student_homework_schema, &rows);
 	v = rows.v;
+	if (rows.n != 0 && FIELD_HAS(v, student_homework, next_publish_at))
+		req_good_until(req, v->next_publish_at);
+	total = list_total(&student_homework_schema, &rows);
 	for (size_t i = 0; i < rows.n; i++) {
 		e = fill_names(req, &v[i]);
 		if (e != OK)

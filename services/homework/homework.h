@@ -106,7 +106,8 @@ SCHEMA_STRUCT(homework_out, HOMEWORK_OUT_FIELDS);
 #define STUDENT_HOMEWORK_FIELDS(F, T)                                                              \
 	F(T, UUID, id) F(T, TEXT, title) F(T, TEXT, description) F(T, UUID, subject_id) F(T, TEXT, subject_name)                 \
 	F(T, TEXT, teacher_name) F(T, DATE, due_date) F(T, DATE, close_date) F(T, INT, max_marks) F(T, BOOL, is_submitted)       \
-	F(T, JSON, submission) F(T, JSON, attachment_details) F(T, UUID, teacher_id, .flags = HIDDEN) F(T, INT, total, .flags = HIDDEN)
+	F(T, JSON, submission) F(T, JSON, attachment_details) F(T, UUID, teacher_id, .flags = HIDDEN) F(T, INT, total, .flags = HIDDEN) \
+	F(T, TIME, next_publish_at, .flags = HIDDEN)
 SCHEMA_STRUCT(student_homework, STUDENT_HOMEWORK_FIELDS);
 
 #define SUBMISSION_OUT_FIELDS(F, T)                                                                \

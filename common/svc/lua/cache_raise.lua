@@ -1,14 +1,16 @@
 #!lua
 -- Raises the epochs of tags: what was filled before is unreachable from now on (cache.h). Never back to a lower number.
 --
--- ARGV   news channel, epochs' life in s, epoch keys…
--- Reply  number of epochs
+-- ARGV   news channel, epochs' life in s, epoch keys…, among them '#<event>': not raised, said in the news alone
+-- Reply  number of what was said
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local raised = {}
 for i = 3, #ARGV do
-	local old = tonumber(redis.call('GET', ARGV[i]) or 0)
-	redis.call('SET', ARGV[i], ('%.0f'):format(math.max(now, old + 1)), 'EX', ARGV[2])
+	if ARGV[i]:byte() ~= 35 then
+		local old = tonumber(redis.call('GET', ARGV[i]) or 0)
+		redis.call('SET', ARGV[i], ('%.0f'):format(math.max(now, old + 1)), 'EX', ARGV[2])
+	end
 	raised[#raised + 1] = ARGV[i]
 end
 redis.call('PUBLISH', ARGV[1], 'r ' .. table.concat(raised, ' '))
