@@ -159,7 +159,8 @@ def count_calls(outcome: Outcome, calls: Sequence[Call]) -> None:
     """Acknowledged, unknown, rejected; latency; I14: nobody waits for ever, and a refusal has its form."""
     outcome.acked = sum(call.acked for call in calls)
     outcome.unknown = sum(call.possible and call.status != 503 for call in calls)
-    outcome.rejected = sum(not call.acked and (call.status == 503 or not call.possible) and call.status != 404 for call in calls)
+    outcome.unavailable = sum(call.status == 503 for call in calls)
+    outcome.conflicts = sum(not call.acked and not call.possible and call.status != 404 for call in calls)
     latencies = sorted(call.ms for call in calls if call.acked)
     if len(latencies) > 1:
         cuts = statistics.quantiles(latencies, n=100)
@@ -168,6 +169,8 @@ def count_calls(outcome: Outcome, calls: Sequence[Call]) -> None:
     outcome.more["statuses"] = "/".join(f"{status}:{count}" for status, count in sorted(statuses.items()))
     for status in statuses:
         outcome.expect(status in (0, 200, 201, 202, 404, 409, 503), f"I14: {statuses[status]} answers with {status}")
+    formless = sum(call.formless for call in calls)
+    outcome.expect(formless == 0, f"I14: {formless} answers with 503 do not say when to come again (Retry-After)")
     hung = sum(call.hung for call in calls)
     outcome.expect(hung == 0, f"I14: {hung} calls were not answered within 20 s")
 
@@ -309,7 +312,7 @@ def check_poison(outcome: Outcome, world: World, calls: Sequence[Call], injected
         sure |= {(entity, identity) for identity in ids}
     dead = {(entity, member.decode()) for entity in ENTITIES for member in client.zrange(f"wb:dlq:{entity}", 0, -1)}
     sure |= dead & perhaps
-    outcome.poison_sent, outcome.poison_found = len(sure), len(dead & sure)
+    outcome.poison = len(dead & sure), len(sure)
     for entity, identity in list(dead - sure)[:10]:
         error = client.hget(f"meta:write_buffer:{entity}:{identity}", "err") or b""
         outcome.problem(f"I8 {entity} {identity} is a dead letter: {error.decode()}")

@@ -43,14 +43,14 @@ class Outcome:
     options: Options
     acked: int = 0
     unknown: int = 0
-    rejected: int = 0
+    conflicts: int = 0    # refused: 409, and what is wrong in the request
+    unavailable: int = 0  # refused: 503
     lost: int = 0
     duplicated: int = 0
     regressed: int = 0
     ryw_violations: int = 0
-    poison_found: int = 0
-    poison_sent: int = 0
-    max_residence_s: float = 0
+    poison: tuple[int, int] | None = None   # dead letters that were found, and those that there must be; None: nobody has looked
+    max_residence_s: float | None = None    # None: the run has nothing buffered
     drain_s: float = 0
     ack_p50_ms: float = 0
     ack_p99_ms: float = 0
@@ -67,14 +67,15 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        return not (self.problems or self.lost or self.duplicated or self.regressed or self.ryw_violations or self.poison_found != self.poison_sent)
+        return not (self.problems or self.lost or self.duplicated or self.regressed or self.ryw_violations or self.poison and self.poison[0] != self.poison[1])
 
     def line(self) -> str:
         faults = ",".join(f"{name}:{count}" for name, count in sorted(self.faults.items(), key=lambda item: (len(item[0]), item[0])))
         words = [f"run={self.run}", f"seed={self.options.seed}", f"secs={self.options.secs:g}", f"acked={self.acked}", f"unknown={self.unknown}",
-                 f"rejected={self.rejected}", f"faults{{{faults}}}={sum(self.faults.values())}", f"lost={self.lost}", f"duplicated={self.duplicated}",
-                 f"regressed={self.regressed}", f"ryw_violations={self.ryw_violations}", f"poison={self.poison_found}/{self.poison_sent}",
-                 f"max_residence_s={self.max_residence_s:.1f}", f"drain_s={self.drain_s:.1f}", f"ack_p50_ms={self.ack_p50_ms:.1f}",
+                 f"rejected={self.conflicts + self.unavailable}", f"rejected_409={self.conflicts}", f"rejected_503={self.unavailable}", f"faults{{{faults}}}={sum(self.faults.values())}", f"lost={self.lost}", f"duplicated={self.duplicated}",
+                 f"regressed={self.regressed}", f"ryw_violations={self.ryw_violations}",
+                 *([f"poison={self.poison[0]}/{self.poison[1]}"] if self.poison else []),
+                 *([] if self.max_residence_s is None else [f"max_residence_s={self.max_residence_s:.1f}"]), f"drain_s={self.drain_s:.1f}", f"ack_p50_ms={self.ack_p50_ms:.1f}",
                  f"ack_p99_ms={self.ack_p99_ms:.1f}", *[f"{name}={value}" for name, value in self.more.items()], f"violations={len(self.problems)}"]
         return " ".join(words)
 

@@ -51,6 +51,7 @@ class Call:
     ms: float = 0.0
     uncertain: bool = False  # an answer that says: perhaps
     hung: bool = False
+    formless: bool = False   # a 503 without Retry-After
 
     @property
     def acked(self) -> bool:
@@ -261,7 +262,9 @@ class Client:
             call.version = number_behind(one.received, b'"version":')
             call.value = number_behind(one.received, b'"value":') if call.kind == "add" else 0
             call.uncertain = b"outcome_unknown" in one.received
-            if b"onnection: close" in one.received:
+            head = one.received[:one.received.find(b"\r\n\r\n") + 2].lower()
+            call.formless = status == 503 and b"\r\nretry-after: " not in head
+            if b"connection: close" in head:
                 one.close()
             one.received = b""
         else:

@@ -177,7 +177,6 @@ def run(options: Options) -> Outcome:
             last.settle(one, lambda: time.monotonic() > end)
         outcome.drain_s = time.monotonic() - started
         outcome.acked = len([one for one in everyone if one.answers])
-        outcome.rejected = len([one for one in everyone if one.refused])
         outcome.more["repeated"] = sum(one.sent for one in everyone) - len(everyone)
         tally.tell(outcome)
         check(outcome, world, everyone)

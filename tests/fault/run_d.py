@@ -254,7 +254,6 @@ def run(options: Options) -> Outcome:
         invariant(outcome, world.redis(), "at rest")
         outcome.acked = shared.writes
         outcome.unknown = tally.statuses[0]
-        outcome.rejected = tally.statuses[409] + tally.statuses[503]
         outcome.more |= {"reads": shared.reads, "pages": shared.pages, "moves": shared.moves, "deletes": shared.deletes, "unavailable": shared.unavailable}
         tally.tell(outcome)
     return outcome

@@ -3,10 +3,11 @@
 
 W7: counters are raised by one, so the events of each must be 1, 2, 3 … in this order, each applied once; payments come through the outbox. The consumer is
 a group on the stream whose effect is a row, and which dies between effect and XACK; a listener hears the channels and reads the stream when it was cut off.
-W6, tagged cache reads with invalidations (I10), joins here as one more entry of WORKLOADS when routes have caches.
+W6: the same counters, read through two cached routes of two daemons, while the cache dies and its links are cut too (I10).
 """
 from __future__ import annotations
 
+import bisect
 import json
 import random
 import threading
@@ -18,42 +19,110 @@ from typing import Any
 import psycopg2
 import redis
 
+from .checks import Residence, check_poison
 from .core import Options, Outcome
-from .faults import Every, Faults, kill_buffer, kill_play, kill_worker
+from .faults import Every, Faults, kill, kill_buffer, kill_worker
 from .load import identity
 from .run_c import Customer, claims_expire
 from .session import Crowd, Session, Tally
 from .world import World
 
 NAME, SECS, SHORT_SECS = "E", 45, 0
-WORKLOADS = ("W7",)
+WORKLOADS = ("W6", "W7")
 STREAM, GROUP = "events:play", "fault"
-COUNTERS, SESSIONS, PAYERS = 5, 6, 2
+COUNTERS, SESSIONS, PAYERS, READERS = 5, 6, 2, 4
+BOUND_S = 0.1  # so much older than an invalidation by another daemon may a read be
 AWAY = (redis.RedisError, psycopg2.Error, OSError)
 TABLE = """CREATE TABLE fault.effects (event uuid PRIMARY KEY, place bigint GENERATED ALWAYS AS IDENTITY, kind text, subject text, value bigint, payment text)"""
+
+
+class Board:
+    """Which sum of each counter was acknowledged, and when."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.told: dict[str, list[tuple[float, int]]] = defaultdict(list)
+
+    def tell(self, counter: str, value: int) -> None:
+        with self.lock:
+            known = self.told[counter]
+            known.append((time.monotonic(), max(value, known[-1][1] if known else 0)))
+
+    def at(self, counter: str, moment: float) -> int:
+        """The highest that was known then."""
+        with self.lock:
+            known = self.told[counter]
+            after = bisect.bisect_right(known, moment, key=lambda one: one[0])
+            return known[after - 1][1] if after else 0
 
 
 class Adder:
     """Raises counters by one; each addition is repeated under its key until it is known."""
 
-    def __init__(self, world: World, tally: Tally, number: int) -> None:
-        self.rng, self.seed, self.number = world.options.rng(f"adder {number}"), world.options.seed, number
-        self.session = Session(world, tally, self.rng, timeout_s=8)
+    def __init__(self, world: World, tally: Tally, board: Board, number: int) -> None:
+        self.rng, self.seed, self.number, self.board = world.options.rng(f"adder {number}"), world.options.seed, number, board
+        self.session = Session(world, tally, self.rng, timeout_s=8, service=world.plays[number % len(world.plays)])
         self.done: Counter[str] = Counter()
-        self.unknown = 0
+        self.unknown = self.at = 0
 
     def __call__(self, ended: Callable[[], bool]) -> None:
-        at = 0
+        while not ended() and self.add(self.any()):
+            pass
+
+    def any(self) -> str:
+        return identity(self.seed, "told", self.rng.randrange(COUNTERS))
+
+    def add(self, counter: str) -> int:
+        """The sum; 0: it never came to an answer."""
+        self.at += 1
+        key, end = identity(self.seed, "adding", self.number, self.at), time.monotonic() + 100
+        while True:
+            status, found = self.session.call("POST", f"/counters/{counter}/add", {"by": 1}, {"Idempotency-Key": key})
+            if status == 200:
+                break
+            time.sleep(self.rng.uniform(0.02, 0.2))
+            if time.monotonic() > end:
+                self.unknown += 1
+                return 0
+        self.done[counter] += 1
+        self.board.tell(counter, found["value"])
+        return int(found["value"])
+
+
+class Reader(Adder):
+    """W6: reads through caches, and now and then writes. Its own daemon never gives it less than it was told there; whoever wrote, no answer is older
+    than what was acknowledged BOUND_S before it was asked for."""
+
+    def __init__(self, world: World, tally: Tally, board: Board, outcome: Outcome, number: int) -> None:
+        super().__init__(world, tally, board, number)
+        self.outcome, self.own, self.reads, self.levels, self.worst_s = outcome, Counter[str](), 0, Counter[str](), 0.0
+
+    def __call__(self, ended: Callable[[], bool]) -> None:
         while not ended():
-            at += 1
-            counter, key = identity(self.seed, "told", self.rng.randrange(COUNTERS)), identity(self.seed, "adding", self.number, at)
-            end = time.monotonic() + 100
-            while self.session.call("POST", f"/counters/{counter}/add", {"by": 1}, {"Idempotency-Key": key})[0] != 200:
-                time.sleep(self.rng.uniform(0.02, 0.2))
-                if time.monotonic() > end:
-                    self.unknown += 1
+            counter = self.any()
+            if self.rng.random() < 0.15:
+                self.own[counter] = self.add(counter)
+                if not self.own[counter]:
                     return
-            self.done[counter] += 1
+            self.read(counter, self.rng.choice(("", "/shown")))
+
+    def read(self, counter: str, route: str) -> None:
+        started = time.monotonic()
+        status, found = self.session.call("GET", f"/counters/{counter}{route}")
+        if status not in (200, 404):
+            time.sleep(0.02)
+            return
+        value, who = found["value"] if status == 200 else 0, f"{self.session.service.name} ({self.session.headers.get('X-Cache')} {self.session.headers.get('X-Cache-Level')})"
+        self.reads += 1
+        self.levels[f"{self.session.headers.get('X-Cache', '')}{self.session.headers.get('X-Cache-Level', '')}"] += 1
+        if value < self.own[counter]:
+            self.outcome.ryw_violations += 1
+            self.outcome.problem(f"I6 {who} gives counter {counter}{route} as {value} to one whom it had told {self.own[counter]}")
+        behind = next((late for late in (3.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.0) if value < self.board.at(counter, started - late)), -1.0)
+        self.worst_s = max(self.worst_s, behind)
+        if value < self.board.at(counter, started - BOUND_S):
+            self.outcome.problem(f"I10 {who} gives counter {counter}{route} as {value}, {self.board.at(counter, started - BOUND_S)} was acknowledged "
+                                 f"more than {max(behind, BOUND_S):g} s before")
 
 
 class Death(Exception):
@@ -137,11 +206,18 @@ class Listener:
 def cut_links(world: World, _: random.Random) -> None:
     """F8: every connection to Redis is cut, subscriptions among them."""
     world.proxies["redis_buffer"].cut()
+    world.proxies["redis_cache"].cut()
+
+
+def kill_cache(world: World, _: random.Random) -> None:
+    """F4, of the other Redis: what it had is gone, epochs included."""
+    world.stack.cache.process.kill()
+    world.stack.cache.start()
 
 
 def kill_daemon(world: World, rng: random.Random) -> None:
     """F3; the minute of its claims is told in no time."""
-    kill_play(world, rng)
+    kill(world, rng.choice(world.plays))
     try:
         claims_expire(world)
     except redis.RedisError:
@@ -191,6 +267,20 @@ def check(outcome: Outcome, world: World, adders: list[Adder], listener: Listene
     outcome.expect(bool(listener.heard), "nothing came by a channel")
 
 
+def check_caches(outcome: Outcome, world: World, reader: Reader) -> None:
+    """I10, at rest: what caches say is what the table says, at each daemon and by both routes."""
+    with world.cursor() as cursor:
+        cursor.execute("SELECT id::text, value FROM play.counters")
+        table = dict(cursor.fetchall())
+    for service in world.plays:
+        reader.session = Session(world, reader.session.tally, reader.rng, service=service)
+        for counter in sorted(reader.board.told):
+            for route in ("", "/shown") * 2:
+                status, found = reader.session.until("GET", f"/counters/{counter}{route}", patience_s=10)
+                outcome.expect(status == 200 and found["value"] == table.get(counter),
+                               f"I10 {service.name} gives counter {counter}{route} as {found} at rest, the table has {table.get(counter)}")
+
+
 def settle(world: World, consumer: Consumer, listener: Listener) -> float:
     """Everything is relayed and consumed; the seconds that took."""
     started = time.monotonic()
@@ -209,24 +299,23 @@ def settle(world: World, consumer: Consumer, listener: Listener) -> float:
 
 def run(options: Options) -> Outcome:
     outcome = Outcome(NAME, options)
-    with World(options, workers=2, proxies=("redis_buffer",)) as world:
+    with World(options, workers=2, plays=2, proxies=("redis_buffer", "redis_cache")) as world:
         with world.cursor() as cursor:
             cursor.execute(TABLE)
         world.redis().xgroup_create(STREAM, GROUP, "$", mkstream=True)
-        tally = Tally()
-        adders = [Adder(world, tally, number) for number in range(SESSIONS)]
+        tally, board = Tally(), Board()
+        readers = [Reader(world, tally, board, outcome, SESSIONS + number) for number in range(READERS)]
+        adders = [*(Adder(world, tally, board, number) for number in range(SESSIONS)), *readers]
         payers = [Customer(world, tally, number) for number in range(PAYERS)]
         consumer, listener = Consumer(world), Listener(world)
         world.failpoints = lambda service: "outbox.after_xadd_before_mark=kill:0.05" if service in world.workers else "put.after_reply_before_publish=kill:0.002"
-        with Crowd(outcome, [consumer, listener]) as hearers:
+        with Residence(world, outcome), Crowd(outcome, [consumer, listener]) as hearers:
             with Crowd(outcome, [*adders, *payers]) as crowd:
                 with Faults(world, outcome, [Every("F1", 2, kill_worker), Every("F3", 4, kill_daemon), Every("F4", 9, kill_buffer, first_s=5),
-                                             Every("F8", 3, cut_links)]):
+                                             Every("F4cache", 7, kill_cache, first_s=3), Every("F8", 3, cut_links)]):
                     time.sleep(options.secs)
-                world.failpoints = lambda service: ""
-                kill_daemon(world, random.Random())
-                for worker in world.workers:
-                    world.restart(worker, S24_FAILPOINTS="")
+                world.calm()
+                claims_expire(world)
                 crowd.stop(60)
             claims_expire(world)
             last = Customer(world, tally, PAYERS)
@@ -242,4 +331,9 @@ def run(options: Options) -> Outcome:
         outcome.more |= {"workloads": "+".join(WORKLOADS), "effects_again": consumer.again, "cuts": listener.cuts}
         tally.tell(outcome)
         check(outcome, world, adders, listener)
+        check_caches(outcome, world, readers[0])
+        check_poison(outcome, world, [])
+        levels = sum((reader.levels for reader in readers), Counter())
+        outcome.more |= {"cache_reads": sum(reader.reads for reader in readers), "cache": "/".join(f"{name}:{count}" for name, count in sorted(levels.items())),
+                         "behind_s": max(reader.worst_s for reader in readers)}
     return outcome

@@ -76,7 +76,8 @@ def failover(world: World, outcome: Outcome, secs: float) -> None:
         world.drain()
         part = Outcome(outcome.run, outcome.options)
         count_calls(part, calls)
-        outcome.acked, outcome.unknown, outcome.rejected = outcome.acked + part.acked, outcome.unknown + part.unknown, outcome.rejected + part.rejected
+        outcome.acked, outcome.unknown = outcome.acked + part.acked, outcome.unknown + part.unknown
+        outcome.conflicts, outcome.unavailable = outcome.conflicts + part.conflicts, outcome.unavailable + part.unavailable
         lost = check_rows(part, world, calls)
         explained = [one for one in lost if held - 0.5 <= one[3] <= failed + 0.5]
         count_lost(outcome, [one for one in lost if one not in explained])

@@ -19,6 +19,7 @@ from s24.servers import Service
 
 from harness import BUILD, scratch_folder
 
+from . import broken
 from .checks import check_all, count_calls
 from .core import Options, Outcome
 from .faults import Every, Faults, cut_power, kill_worker, stop_worker

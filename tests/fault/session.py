@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from s24.servers import Service
+
 from .core import Outcome
 from .world import World
 
@@ -26,12 +28,13 @@ class Tally:
         self.lock = threading.Lock()
         self.statuses: Counter[int] = Counter()
         self.latencies: list[float] = []
-        self.hung = 0
+        self.hung = self.formless = 0
 
-    def take(self, status: int, ms: float, hung: bool) -> None:
+    def take(self, status: int, ms: float, hung: bool, formless: bool) -> None:
         with self.lock:
             self.statuses[status] += 1
             self.hung += hung
+            self.formless += formless
             if 200 <= status < 300:
                 self.latencies.append(ms)
 
@@ -42,26 +45,31 @@ class Tally:
         outcome.more["statuses"] = "/".join(f"{status}:{count}" for status, count in sorted(self.statuses.items()))
         for status, count in self.statuses.items():
             outcome.expect(status in ALLOWED, f"I14: {count} answers with {status}")
+        outcome.conflicts, outcome.unavailable = self.statuses[409] + self.statuses[412], self.statuses[503]
+        outcome.expect(self.formless == 0, f"I14: {self.formless} answers with 503 do not say when to come again (Retry-After)")
         outcome.expect(self.hung == 0, f"I14: {self.hung} calls were not answered in time")
 
 
 class Session:
     """One keep-alive connection. status 0: no answer, so nobody knows."""
 
-    def __init__(self, world: World, tally: Tally, rng: random.Random, timeout_s: float = 20) -> None:
+    def __init__(self, world: World, tally: Tally, rng: random.Random, timeout_s: float = 20, service: Service | None = None) -> None:
         self.world, self.tally, self.rng, self.timeout_s = world, tally, rng, timeout_s
+        self.service = service or world.play
+        self.headers: Any = {}  # of the last answer
         self.connection: http.client.HTTPConnection | None = None
 
     def call(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        started, hung, status, found = time.monotonic(), False, 0, None
+        started, hung, formless, status, found = time.monotonic(), False, False, 0, None
         sent = {"Authorization": f"Bearer {self.world.token}", **({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
         try:
             if self.connection is None:
-                self.connection = http.client.HTTPConnection("127.0.0.1", self.world.play.port, timeout=self.timeout_s)
+                self.connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=self.timeout_s)
             self.connection.request(method, API + path, None if body is None else json.dumps(body), sent)
             answer = self.connection.getresponse()
             text = answer.read()
-            status, found = answer.status, json.loads(text)
+            status, found, self.headers = answer.status, json.loads(text), answer.headers
+            formless = status == 503 and not answer.getheader("Retry-After", "")
             if answer.getheader("Connection", "").lower() == "close":
                 self.close()
         except TimeoutError:
@@ -70,7 +78,7 @@ class Session:
         except (OSError, http.client.HTTPException, ValueError):
             status = 0
             self.close()
-        self.tally.take(status, (time.monotonic() - started) * 1000, hung)
+        self.tally.take(status, (time.monotonic() - started) * 1000, hung, formless)
         return status, found
 
     def until(self, method: str, path: str, body: object = None, *, wanted: Sequence[int] = (200,), patience_s: float = 120) -> tuple[int, Any]:
