@@ -74,7 +74,8 @@ SUSPENDS static enum err make_key(struct req *req, struct str *ret)
 
 	parts[n++] = str_of(req->entry->path);
 	for (size_t i = 0; i < req->n_params; i++)
-		parts[n++] = req->param_text[i];
+		parts[n++] = route_param_is_id(req->entry->params[i]) ? uuid_part(req->arena, req->params[i])
+								      : req->param_text[i];
 	parts[n++] = query_part(req);
 	parts[n++] = str_of(role_name(req->who.role));
 	if (says(req->route, "student") && !uuid_is_nil(req->student_id))

@@ -349,14 +349,17 @@ static void a_kept_answer_says_where_it_lay_and_how_old_it_is(void **state)
 
 static void another_process_finds_it_in_redis(void **state)
 {
-	struct kit_answer a = get("/api/v1/mine", AS("a")), b;
+	struct kit_answer b;
+	char *first;
 
 	(void)state;
+	first = strdup(get("/api/v1/mine", AS("a")).body.p); /* the answers of a daemon go with it */
 	kit_close(k);
 	k = kit_open(&service);
 	wait_until(true);
 	b = get("/api/v1/mine", AS("a"));
-	assert_true(same(a, b));
+	assert_string_equal(first, b.body.p);
+	free(first);
 	assert_header(b, "X-Cache-Level", "REDIS");
 	assert_int_equal(runs, 1);
 }
