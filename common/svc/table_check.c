@@ -170,8 +170,8 @@ static void check_cache(const struct check *c, const struct route *r)
 		complain(c, "a public cache on a route with roles");
 	if (keeps && (r->method != HTTP_GET || (r->flags & ROUTE_STREAM) != 0))
 		complain(c, "only the answer of a GET that is not streamed can be kept");
-	if (keeps && p->tags[0] == NULL && p->reads[0] == NULL)
-		complain(c, "a kept answer without .tags and .reads, so nothing can drop it");
+	if (keeps && p->tags[0] == NULL && p->reads[0] == NULL && p->names == NULL)
+		complain(c, "a kept answer without .tags, .reads and .names, so nothing can drop it");
 }
 
 static void check_route(const struct check *c, const struct route *r)

@@ -69,6 +69,7 @@ static void a_right_table_passes(void **state)
 		{HTTP_POST, "/essays", ROLE_TEACHER, MAY_TEACH, .in = &essay_schema, .flags = ROUTE_FULL_STATE,
 		 .creates = &essay_entity, .handler = nothing},
 		{HTTP_GET, "/terms", ROLE_ANYONE, MAY_PUBLIC, .cache = {.policy = "cdn", .ttl_s = 60}, .handler = nothing},
+		{HTTP_GET, "/rooms", ROLE_TEACHER, MAY_SCHOOL, .cache = {.policy = "full", .names = "class"}, .handler = nothing},
 		{HTTP_POST, "/hooks/{gateway}", ROLE_ANYONE, MAY_CHECK(nothing), .handler = nothing},
 		{HTTP_GET, "/internal/essays/{essay_id}", ROLE_SERVICE, MAY_INTERNAL, .handler = nothing},
 		ROUTE_END,
@@ -104,6 +105,7 @@ static void every_mistake_of_a_route_is_told(void **state)
 	expect_route((struct route){HTTP_POST, "/x", ROLE_TEACHER, MAY_SELF, .flags = ROUTE_MULTIPART, .handler = nothing}, "ROUTE_MULTIPART without");
 	expect_route((struct route){HTTP_POST, "/x", ROLE_TEACHER, MAY_SELF, .flags = ROUTE_FULL_STATE, .handler = nothing}, "needs .creates");
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "cdn"}, .handler = nothing}, "a public cache");
+	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "redis"}, .handler = nothing}, "nothing can drop it");
 	expect_route((struct route){HTTP_HEAD, "/x", ROLE_TEACHER, MAY_SELF, .handler = nothing}, "HEAD and OPTIONS");
 	expect_route((struct route){HTTP_GET, "/essays/{other_id}", ROLE_TEACHER, MAY_SELF, .handler = nothing}, "GET /essays/{other_id}: stands twice");
 }
