@@ -39,7 +39,7 @@ def buffered_entities(name: str, binary: pathlib.Path) -> list[str]:
     return list(dict.fromkeys([entity["name"] for entity in table["entities"] if entity["write"] != "through"] + [f"{name}_audit"]))
 
 
-# Commands, by what they are for. Nobody but the operator has KEYS, SCAN, FLUSH*, CONFIG, DEBUG, SCRIPT FLUSH or ACL; keys that a script
+# Commands, by what they are for. Nobody but the operator has KEYS, FLUSH*, CONFIG, DEBUG, SCRIPT FLUSH or ACL; keys that a script
 # touches are checked against the caller's own patterns.
 CONNECTION = "+@connection +ping +time +command|count"
 SCRIPTS = "+evalsha +script|load +script|exists"
@@ -47,6 +47,7 @@ READ = ("+get +mget +getrange +exists +strlen +hget +hmget +hkeys +hlen +hgetall
         "+zscore +zcard +zcount +zrange +zrangebyscore +ttl +pttl")
 WRITE = "+set +setex +setrange +del +unlink +incr +incrby +expire +pexpire +hset +hdel +hincrby +sadd +srem +zadd +zrem +zremrangebyrank +zincrby"
 STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
+CACHE = ("+info", "+dbsize", "+scan")  # its figures, and walks through its names
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 
 
@@ -79,11 +80,10 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
 
 
 def cache_acl(passwords: Mapping[str, str], names: Sequence[str]) -> str:
-    """The cache's users: each daemon its own namespace, the directory's keys written by auth and read by all."""
+    """The cache's users. All reach all of the cache: who raises a tag frees what the others have kept under it."""
     lines = ["user default off resetpass", operator(passwords["operator"])]
     for name in names:
-        keys = [f"~cache:*:{name}:*", f"~rate:{name}:*", "~directory:*" if name == "auth" else "%R~directory:*"]
-        channels = ["&cache:*", "&directory:*"] + [f"&{other}:*" for other in dict.fromkeys([*NAMES, *names])]
-        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
-    lines.append(user("worker", passwords["worker"], "~cache:*", "%R~directory:*", "&cache:*", "&directory:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, "+info"))
+        channels = [f"&{other}:*" for other in dict.fromkeys([*NAMES, *names])]
+        lines.append(user(name, passwords[name], "~cache:*", f"~rate:{name}:*", "&cache:*", "&directory:*", *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE))
+    lines.append(user("worker", passwords["worker"], "~cache:*", "~rate:worker:*", "&cache:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE))
     return "\n".join(lines) + "\n"
