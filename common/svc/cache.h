@@ -61,7 +61,9 @@ struct cache_tags {
 	struct uuid school; /* nil: of all schools (public things) */
 	struct str *v;      /* "class:0190…", "table:homework.homework" */
 	size_t n, cap;      /* what has more than CACHE_TAGS_MAX is not kept; any number can be raised */
-	struct str *told;   /* names of events that carry these tags (cache_repeat.h), once the change they tell of is made: whoever hears of the raising … */
+	size_t written;     /* so many of v stand in an event beside the data */
+	size_t sure;        /* so many of v are of changes that are made, whatever fails behind them (cache_touch.c) */
+	struct str *told;   /* names of events that carry these tags (cache_events.h), once the change they tell of is made: whoever hears of the raising … */
 	size_t n_told;      /* … need not raise for them again */
 };
 void cache_tag(struct cache_tags *tags, struct arena *arena, const char *kind, struct str value); /* kind with its colon; once each */

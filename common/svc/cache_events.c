@@ -44,6 +44,7 @@ struct str event_with_tags(struct req *req, struct str envelope)
 
 	if (!tags || tags->n == 0 || envelope.n < 2)
 		return envelope;
+	req->touched->written = tags->n;
 	if (tags->n > EVENT_TAGS_MAX)
 		tags = fitting(req, tags);
 	buf_puts(&b, STR("{\"cachetags\":\""));

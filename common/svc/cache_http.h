@@ -25,6 +25,15 @@ void http_cache_after(struct req *req);
 /* The tags of an entity's descriptor by the values of the row before (NULL: there was none) and after, and its table. An update of nothing that
  * lists show (.list_fields) leaves the tags of lists alone; .when adds tags. */
 void touch_change(struct req *req, const struct entity *e, const void *old, const void *row);
+/* Up to here it has touched: what comes behind is forgotten again, when the change that would have made it true is certainly not made. */
+struct touch_mark {
+	const struct cache_tags *tags;
+	size_t n;
+};
+struct touch_mark touch_mark(const struct req *req);
+void touch_undo(struct req *req, struct touch_mark mark);
+/* The change of these events is made, so the news of raising what was touched name them (cache_events.h). */
+void touch_told(struct req *req, const struct str *names, size_t n);
 /* Raises what was touched. A cache that is away has it in its journal, so this cannot fail. */
 SUSPENDS void touch_raise(struct req *req);
 /* The tags of a descriptor that stand for one row, by its id: what a flush changes. */

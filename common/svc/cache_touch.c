@@ -74,7 +74,8 @@ static struct str field_text(const struct entity *e, const char *name, const voi
 {
 	struct buf text = buf_in(arena);
 
-	return row && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text) : (struct str){NULL, 0};
+	return row && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text)
+											  : (struct str){NULL, 0};
 }
 
 /* What only this very change of a field touches. */
@@ -142,6 +143,43 @@ void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, 
 		if (strstr(e->tags[i], "{id}"))
 			IGNORE(!expand(e, e->tags[i], &row, arena, to)); /* it names the id alone */
 	}
+}
+
+struct touch_mark touch_mark(const struct req *req)
+{
+	return (struct touch_mark){req->touched, req->touched ? req->touched->n : 0};
+}
+
+void touch_undo(struct req *req, struct touch_mark mark)
+{
+	struct cache_tags *tags = req->touched;
+	size_t n = tags && tags == mark.tags ? mark.n : 0; /* another list: the marked one has been raised meanwhile */
+
+	if (!tags)
+		return;
+	if (n < tags->sure)
+		n = tags->sure;
+	if (n < tags->n)
+		tags->n = n;
+	if (n < tags->written)
+		tags->written = n;
+	if (tags->n == 0)
+		req->touched = NULL;
+}
+
+void touch_told(struct req *req, const struct str *names, size_t n)
+{
+	struct cache_tags *tags = req->touched;
+	struct str *all;
+
+	if (!tags || n == 0)
+		return;
+	all = arena_array(req->arena, tags->n_told + n, sizeof(*all));
+	if (tags->n_told != 0)
+		memcpy(all, tags->told, tags->n_told * sizeof(*all));
+	memcpy(all + tags->n_told, names, n * sizeof(*all));
+	tags->told = all;
+	tags->n_told += n;
 }
 
 void touch_raise(struct req *req)

@@ -141,6 +141,11 @@ static enum err check_one_mode(struct change *c, bool *ret_through)
 	return OK;
 }
 
+static enum err only_looked_at(struct change *c, const struct change_item *item)
+{
+	return req_fail(c->req, ERR_BUG, "a change of a %s that was looked at and not read", item->entity->name);
+}
+
 /* Finds each item's base. A row with a natural id that nobody has read is read now: it may be there already. */
 SUSPENDS static enum err find_bases(struct change *c)
 {
@@ -152,6 +157,10 @@ SUSPENDS static enum err find_bases(struct change *c)
 			return e;
 		if (uuid_is_nil(row->id))
 			row->id = entity_natural_id(c->items[i].entity, row->school_id, row);
+		/* Read now, its base would be newer than the kept row that was edited, whose old values would go with it. */
+		if (row->version != 0 && base_seen(c->req, c->items[i].entity, row->id) &&
+		    !base_find(c->req, c->items[i].entity, row->id))
+			return only_looked_at(c, &c->items[i]);
 	}
 	for (size_t i = 0; i < c->n_items; i++) {
 		enum err e = needs_base(c, &c->items[i]) ? read_bases(c, i) : OK;
@@ -165,7 +174,7 @@ SUSPENDS static enum err find_bases(struct change *c)
 
 		item->base = base_find(c->req, item->entity, row->id);
 		if (!item->base && base_seen(c->req, item->entity, row->id))
-			return req_fail(c->req, ERR_BUG, "a change of a %s that was looked at and not read", item->entity->name);
+			return only_looked_at(c, item);
 		/* A row made without a look at the old one is not younger than that. */
 		if (row->version == 0 && item->base && item->base->row)
 			row->created_at = ((const struct row *)item->base->row)->created_at;
@@ -260,10 +269,7 @@ static void raise_touched(struct change *c)
 {
 	if (!c->req->touched)
 		return;
-	if (c->told.n != 0) {
-		c->req->touched->told = &c->told;
-		c->req->touched->n_told = 1;
-	}
+	touch_told(c->req, &c->told, c->told.n != 0);
 	touch_raise(c->req);
 }
 
@@ -407,6 +413,7 @@ SUSPENDS static enum err outcome(struct change *c, const struct put_result *r, i
 	case PUT_REFUSED:
 		return req_fail(req, ERR_NOT_FOUND, "There is no such object");
 	case PUT_UNKNOWN:
+		c->unsure = true;
 		return req_fail_code(req, ERR_CONFLICT, "outcome_unknown",
 				     "Read the resource again: this change may have been made");
 	}
@@ -435,12 +442,58 @@ static enum err back_pressure(struct change *c, int64_t *ret_wait_s)
 	return OK;
 }
 
+/* Certainly not made: there is nothing to be forgotten. What may have been made, is raised. */
+static enum err give_up(struct change *c, struct touch_mark mark, enum err e)
+{
+	if (e > 0 && !c->unsure)
+		touch_undo(c->req, mark);
+	return e;
+}
+
+SUSPENDS static enum err commit_through(struct change *c)
+{
+	enum err e = through_commit(c);
+
+	if (e == OK && !c->req->replayed)
+		raise_touched(c);
+	return e;
+}
+
+SUSPENDS static enum err commit_degraded(struct change *c)
+{
+	enum err e = degraded_commit(c);
+
+	if (e == OK)
+		raise_touched(c);
+	return e;
+}
+
+SUSPENDS static enum err commit_buffered(struct change *c, int64_t wait_s)
+{
+	struct req *req = c->req;
+	struct buffer_io io = request_buffer_io(req);
+	struct put_result result;
+	enum err e;
+
+	FAILPOINT("put.before_send"); /* the base is read, and grows old */
+	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
+	if (FAILPOINT_ERR("put.before_reply"))
+		e = ERR_UNCERTAIN;
+	if (e == OK)
+		return outcome(c, &result, wait_s);
+	if (e == ERR_BUFFER && degraded_allowed(c))
+		return commit_degraded(c);
+	if (e == ERR_BUFFER)
+		write_counts_degraded(req->daemon, DEGRADED_REFUSED);
+	req->retry_after_s = 5;
+	return e == ERR_BUFFER || e == ERR_TIMEOUT ? req_fail(req, ERR_BUFFER, "Writing is not possible at the moment") : e;
+}
+
 enum err change_commit(struct change *c)
 {
 	struct req *req = c->req;
+	struct touch_mark mark;
 	int64_t wait_s = 0;
-	struct buffer_io io = request_buffer_io(req);
-	struct put_result result;
 	bool through = false;
 	enum err e;
 
@@ -459,26 +512,10 @@ enum err change_commit(struct change *c)
 		bases_forget(req);
 	default_answer(c);
 	add_audit_and_events(c);
-	touch_rows(c);
 	if (c->too_many)
 		return req_fail(req, ERR_TOO_LARGE, "Too many rows in one change");
+	mark = touch_mark(req);
+	touch_rows(c);
 	write_down_tags(c);
-	if (through) {
-		e = through_commit(c);
-		if (e == OK && !req->replayed)
-			raise_touched(c);
-		return e;
-	}
-	FAILPOINT("put.before_send"); /* the base is read, and grows old */
-	e = buffer_put_send(&io, make_put(c), req->arena, loop_mono_us(daemon_loop(req->daemon)) + PUT_PATIENCE_US, &result);
-	if (FAILPOINT_ERR("put.before_reply"))
-		e = ERR_UNCERTAIN;
-	if (e == OK)
-		return outcome(c, &result, wait_s);
-	if (e == ERR_BUFFER && degraded_allowed(c))
-		return degraded_commit(c);
-	if (e == ERR_BUFFER)
-		write_counts_degraded(req->daemon, DEGRADED_REFUSED);
-	req->retry_after_s = 5;
-	return e == ERR_BUFFER || e == ERR_TIMEOUT ? req_fail(req, ERR_BUFFER, "Writing is not possible at the moment") : e;
+	return give_up(c, mark, through ? commit_through(c) : commit_buffered(c, wait_s));
 }

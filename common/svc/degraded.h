@@ -29,6 +29,7 @@ struct change {
 	struct change_event *events;
 	size_t n_events;
 	bool too_many, urgent;
+	bool unsure; /* refused, but it may have been made all the same */
 	struct str told; /* name of the event with the tags, once there is one */
 };
 

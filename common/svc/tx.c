@@ -8,17 +8,24 @@
 #include "base/uuid.h"
 #include "svc/buffers.h"
 #include "svc/cache_events.h"
+#include "svc/cache_http.h"
 #include "svc/cache_query.h"
+#include "svc/daemon.h"
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
 #include "svc_sql.h"
 
+#define TOLD_MAX 8 /* what more events of one transaction carry is raised twice, which harms nobody */
+
 struct tx {
 	struct req *req;
 	struct pg_tx *pg;
 	struct pg_fail fail;
-	struct cache_tags wrote; /* tables, by what its statements declare */
+	struct cache_tags wrote;   /* tables, by what its statements declare */
+	struct touch_mark mark;    /* behind it stands what only this transaction makes true */
+	struct str told[TOLD_MAX]; /* its events with tags */
+	size_t n_told;
 };
 
 /* Nobody else knows that these tables have changed, so no handler needs to say it. After a failure it may have happened all the same. */
@@ -30,6 +37,8 @@ static void wrote(struct req *req, const struct pg_stmt *stmt, enum err e)
 		return;
 	query_writes(stmt, req->arena, &tables);
 	query_wrote(req, &tables);
+	if (req->touched)
+		req->touched->sure = req->touched->n; /* whatever becomes of a transaction beside it */
 }
 
 struct pg_scope db_scope(struct req *req, struct pg_fail *fail)
@@ -82,6 +91,7 @@ enum err tx_begin(struct req *req, struct tx **ret)
 	if (e != OK)
 		return e;
 	tx->req = req;
+	tx->mark = touch_mark(req);
 	*ret = tx;
 	FAILPOINT("wt.after_begin");
 	return OK;
@@ -138,11 +148,31 @@ enum err tx_outbox(struct tx *tx, struct str channel, struct str envelope)
 			   NULL, &none);
 }
 
+/* What was touched up to here, by statements that declare what they write too, stands beside the data (cache_events.h). */
 enum err tx_event(struct tx *tx, const char *type, struct uuid subject, struct str data_json)
 {
-	struct str envelope = event_with_tags(tx->req, envelope_new(tx->req, type, subject, data_json));
+	struct req *req = tx->req;
+	struct str envelope = envelope_new(req, type, subject, data_json);
 
-	return tx_outbox(tx, envelope_channel(tx->req->arena, type), envelope);
+	query_wrote(req, &tx->wrote);
+	if (req->touched && req->touched->n != 0) {
+		envelope = event_with_tags(req, envelope);
+		if (tx->n_told < TOLD_MAX)
+			tx->told[tx->n_told++] = event_name(req->daemon, req->arena, envelope);
+	}
+	return tx_outbox(tx, envelope_channel(req->arena, type), envelope);
+}
+
+/* What none of its events carries has one of its own, that nobody listens to. */
+SUSPENDS static enum err write_down_tags(struct tx *tx)
+{
+	struct req *req = tx->req;
+
+	query_wrote(req, &tx->wrote);
+	if (!req->touched || req->touched->n == req->touched->written || daemon_buffers(req->daemon) == 0)
+		return OK;
+	return tx_event(tx, arena_printf(req->arena, "%s.touched", daemon_service(req->daemon)->name), req->who.school_id,
+			(struct str){NULL, 0});
 }
 
 #define VERSION_FIELDS(F, T) F(T, INT, version)
@@ -173,21 +203,26 @@ enum err tx_commit(struct tx *tx)
 	/* A full_state route has a transaction when the buffer is away. */
 	if (tx->req->idem && (tx->req->route->flags & (ROUTE_THROUGH | ROUTE_FULL_STATE)) != 0)
 		e = keep_answer(tx);
+	if (e == OK)
+		e = write_down_tags(tx);
 	if (e == OK && FAILPOINT_ERR("wt.before_commit"))
 		e = ERR_DB;
 	if (e != OK) {
-		pg_rollback(tx->pg);
+		tx_rollback(tx);
 		return e;
 	}
 	e = pg_commit(tx->pg);
-	if (e <= OK)
-		query_wrote(tx->req, &tx->wrote);
+	if (e == OK)
+		touch_told(tx->req, tx->told, tx->n_told);
+	else if (e > 0)
+		touch_undo(tx->req, tx->mark); /* refused; what may have been done is raised */
 	return FAILPOINT_ERR("wt.after_commit_before_reply") ? ERR_UNCERTAIN : e;
 }
 
 void tx_rollback(struct tx *tx)
 {
 	pg_rollback(tx->pg);
+	touch_undo(tx->req, tx->mark);
 }
 
 enum err tx_end(struct tx *tx, enum err e)

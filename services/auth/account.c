@@ -40,7 +40,6 @@ enum err auth_me_update(struct req *req)
 {
 	const struct profile_in *in = req->in;
 	struct account old = {0}, account;
-	struct str event = STR("{}");
 	struct tx *tx;
 	enum err e = tx_begin(req, &tx);
 
@@ -60,12 +59,12 @@ enum err auth_me_update(struct req *req)
 	if (e == OK)
 		e = tx_audit(tx, "update", "user", account.id, json_of(req, &old), json_of(req, &account));
 	if (e == OK)
-		e = tx_event(tx, "user.updated", account.id, event);
+		e = directory_person_changed(req, tx, account.id, !str_eq(old.full_name, account.full_name));
+	if (e == OK)
+		e = tx_event(tx, "user.updated", account.id, STR("{}"));
 	if (e == OK)
 		e = req_reply_as(req, "user", &account_schema, &account);
 	e = tx_end(tx, e);
-	if (e == OK || e == ERR_UNCERTAIN)
-		directory_person_changed(req, req->who.user_id);
 	req->version = account.version;
 	return e;
 }
@@ -91,8 +90,9 @@ SUSPENDS static enum err store_password(struct req *req, const char *hash, struc
 	if (e == OK)
 		e = tx_audit(tx, "change_password", "user", req->who.user_id, (struct str){NULL, 0}, (struct str){NULL, 0});
 	if (e == OK)
+		e = directory_person_changed(req, tx, req->who.user_id, false); /* the account shows when it was changed */
+	if (e == OK)
 		e = req_reply_message(req, "Password changed");
-	req_touch(req, "user:", req->who.user_id); /* the account shows when it was changed */
 	return tx_end(tx, e);
 }
 

@@ -98,8 +98,9 @@ MUST_CHECK enum err access_token(struct req *req, const struct account *account,
 /* ---- directory_routes.c ---- */
 /* A directory entry has changed: what is kept of it, and every answer of the school that shows such names, is dropped before this answer. */
 void directory_changed(struct req *req, const char *kind, struct uuid id);
-/* Name or address of a user has: every entry that shows him goes (rosters, classes, his parents' children). */
-SUSPENDS void directory_person_changed(struct req *req, struct uuid user_id);
+/* A user has, in this transaction; call it before the event is made, which carries it. `shown`: name, address, role or status, so every entry that
+ * shows him goes (rosters, classes, his parents' children), and the lists of his kind. */
+SUSPENDS MUST_CHECK enum err directory_person_changed(struct req *req, struct tx *tx, struct uuid user_id, bool shown);
 
 /* ---- handlers ---- */
 SUSPENDS enum err auth_login(struct req *req);

@@ -112,27 +112,23 @@ void directory_changed(struct req *req, const char *kind, struct uuid id)
 	req_touch_name(req, DIRECTORY_KIND, kind);
 }
 
-/* Which entries it were is not known: all of the school go, and every answer that shows one. */
-static void directory_unknown(struct req *req)
-{
-	req_touch_name(req, DIRECTORY_BULK, "");
-}
-
 #define SHOWN_IN_FIELDS(F, T) F(T, TEXT, kind) F(T, UUID, id)
 SCHEMA_STRUCT(shown_in, SHOWN_IN_FIELDS);
 SCHEMA_TABLE(shown_in, SHOWN_IN_FIELDS);
 
-void directory_person_changed(struct req *req, struct uuid user_id)
+enum err directory_person_changed(struct req *req, struct tx *tx, struct uuid user_id, bool shown)
 {
 	const struct shown_in *v;
 	struct list rows = {0};
+	enum err e = OK;
 
 	req_touch(req, "user:", user_id);
-	if (db_query(req, &SQL_DIR_OF_PERSON, PG_PARAMS(PG_UUID(user_id)), &shown_in_schema, &rows) != OK)
-		directory_unknown(req);
+	if (shown)
+		e = tx_query(tx, &SQL_DIR_OF_PERSON, PG_PARAMS(PG_UUID(user_id)), &shown_in_schema, &rows);
 	v = rows.v;
 	for (size_t i = 0; i < rows.n; i++)
 		directory_changed(req, arena_cstr(req->arena, v[i].kind), v[i].id);
+	return e;
 }
 
 /* ---- /internal/search/{kind}?q= ---- */
