@@ -409,6 +409,15 @@ static int64_t kernel_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+static bool any_of(const struct loop *loop)
+{
+	const struct fiber *f = fibers.live;
+
+	while (f && f->loop != loop)
+		f = f->next;
+	return f != NULL;
+}
+
 bool fiber_drain(struct loop *loop, struct deadline d)
 {
 	/* In the kernel's time, so that a clock that stands still cannot hold it up for ever. */
@@ -416,7 +425,7 @@ bool fiber_drain(struct loop *loop, struct deadline d)
 
 	if (most != INT64_MAX)
 		most -= loop_mono_us(loop);
-	while (fibers.n_live > 0) {
+	while (any_of(loop)) {
 		left = most == INT64_MAX ? INT64_MAX : most - (kernel_us() - start);
 		if (left <= 0)
 			return false;

@@ -31,7 +31,7 @@ void fiber_limit(size_t most); /* default 20,000 */
 struct fiber_stats fiber_stats(void);
 /* Calls back for each live fiber: label, age, and the name of the op it waits for. */
 void fiber_each(void (*fn)(void *ctx, const char *label, int64_t age_us, const char *waits_for), void *ctx);
-/* Between a test's fibers and at exit: runs the loop until no fiber is left or the deadline passes. */
+/* Between a test's fibers and at exit: runs the loop until none of its fibers is left or the deadline passes. */
 bool fiber_drain(struct loop *loop, struct deadline d);
 
 #endif
