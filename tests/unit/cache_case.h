@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the programs that test the cache share: a Redis, two engines on it as two processes would have them, and tests on a fiber. */
+/* What the programs that test the cache share: a Redis, two engines (or CACHE_ENGINES) on it as processes would have them, and tests on a fiber. */
 #ifndef S24_UNIT_CACHE_CASE_H
 #define S24_UNIT_CACHE_CASE_H
 
@@ -12,10 +12,14 @@
 #include "svc/cache_internal.h"
 #include "unit/real_redis.h"
 
+#ifndef CACHE_ENGINES
+#define CACHE_ENGINES 2
+#endif
+
 static struct loop *loop;
 static struct real_redis server;
-static struct redis *redis[2];
-static struct cache *caches[2];
+static struct redis *redis[CACHE_ENGINES];
+static struct cache *caches[CACHE_ENGINES];
 static struct arena *arena;
 static const struct uuid school = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 static int running; /* test fibers */
@@ -54,8 +58,10 @@ static inline void start_fiber(fiber_fn fn, void *arg)
 
 static inline bool both_up(void)
 {
-	return cache_stats(caches[0]).up && cache_stats(caches[1]).up && cache_stats(caches[0]).news_up &&
-	       cache_stats(caches[1]).news_up;
+	for (int i = 0; i < CACHE_ENGINES; i++)
+		if (!cache_stats(caches[i]).up || !cache_stats(caches[i]).news_up)
+			return false;
+	return true;
 }
 
 static inline void wait_until_up(void)
@@ -88,7 +94,7 @@ static inline int fresh(void **state)
 	loop = loop_new();
 	arena = arena_new();
 	real_redis_start(&server, NULL);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < CACHE_ENGINES; i++) {
 		const struct redis_conf conf = {.name = "cache",
 						.url = server.url,
 						.connections = 1,
@@ -114,10 +120,10 @@ static inline int stale(void **state)
 {
 	(void)state;
 	real_redis_thaw(&server);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < CACHE_ENGINES; i++)
 		cache_close(caches[i]);
 	assert_true(fiber_drain(loop, in_ms(5000)));
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < CACHE_ENGINES; i++) {
 		caches[i] = cache_free(caches[i]);
 		redis[i] = redis_close(redis[i]);
 	}
