@@ -154,6 +154,24 @@ def test_the_scripts_run_within_each_users_rules(stores: TestStack) -> None:
     assert worker.config_get("appendfsync") == {"appendfsync": "always"}
 
 
+def test_who_raises_a_tag_drops_the_entries_of_others_and_makes_none(stores: TestStack) -> None:
+    passwords = {name: stores.password(f"redis_{name}") for name in ("operator", "worker", "homework", "auth")}
+    stores.cache.configure(services.cache_acl(passwords, ["homework", "auth"]), passwords["operator"])
+    homework = redis.Redis(port=stores.cache.port, username="homework", password=passwords["homework"])
+    own, foreign = "cache:test:homework:v1:{all}:x", "cache:test:auth:v1:{all}:x"
+    assert homework.set(own, "1") and homework.set("cache:test:epoch:{all}:user:1", "1") and homework.set("cache:test:directory:v1:{all}:x", "1")
+    stores.cache.client().set(foreign, "1")
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        homework.set(foreign, "forged")
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        homework.set("session:1", "forged")
+    assert homework.get(foreign) == b"1"
+    assert homework.execute_command("UNLINK", own, foreign) == 2, "in one command, as the scripts do"
+    for command in (("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("UNLINK", "session:1"), ("EVAL", "return 1", "0")):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            homework.execute_command(*command)
+
+
 def test_the_proxy_passes_delays_refuses_and_cuts(stores: TestStack) -> None:
     proxy = Proxy(stores.buffer.port)
     try:
@@ -179,7 +197,7 @@ def test_the_proxy_passes_delays_refuses_and_cuts(stores: TestStack) -> None:
 
 
 def test_every_command_of_the_scripts_is_granted() -> None:
-    granted = set(re.findall(r"\+(\w+)", " ".join((services.READ, services.WRITE, services.STREAMS, services.CONNECTION))))
+    granted = set(re.findall(r"\+(\w+)", " ".join((services.READ, services.WRITE, services.STREAMS, services.PUBSUB, services.CONNECTION))))
     lua = pathlib.Path(services.__file__).parents[2] / "common" / "svc" / "lua"
     for script in lua.glob("*.lua"):
         used = {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", script.read_text())} | {"xadd"}

@@ -50,6 +50,10 @@ STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
 CACHE = ("+info", "+dbsize", "+scan")  # its figures, and walks through its names
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 
+# Of the cache's names: what all services write together (common/svc/cache_internal.h), and what any may do with an entry of another.
+CACHE_SHARED = ("epoch:*", "index:*", "generation", "cleared", "index_size", "sweeping")
+CACHE_ANY = "(-@all +unlink +get +getrange +exists +pttl ~cache:*)"
+
 
 def user(name: str, password: str, *rules: str) -> str:
     """One line of an ACL file. The password stands there as its hash."""
@@ -80,10 +84,11 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
 
 
 def cache_acl(passwords: Mapping[str, str], names: Sequence[str]) -> str:
-    """The cache's users. All reach all of the cache: who raises a tag frees what the others have kept under it."""
+    """The cache's users. A daemon makes entries of its own service and of the directory alone; tags are everybody's. Any entry it may look at and drop, by
+    the rule in parentheses, for who raises a tag frees what the others have kept under it."""
     lines = ["user default off resetpass", operator(passwords["operator"])]
-    for name in names:
-        channels = [f"&{other}:*" for other in dict.fromkeys([*NAMES, *names])]
-        lines.append(user(name, passwords[name], "~cache:*", f"~rate:{name}:*", "&cache:*", "&directory:*", *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE))
-    lines.append(user("worker", passwords["worker"], "~cache:*", "~rate:worker:*", "&cache:*", CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE))
+    for name in [*names, "worker"]:
+        keys = [f"~cache:*:{name}:v*", "~cache:*:directory:v*", *(f"~cache:*:{shared}" for shared in CACHE_SHARED), f"~rate:{name}:*"]
+        channels = ["&cache:*", "&directory:*"] + [f"&{other}:*" for other in dict.fromkeys([*NAMES, *names])]
+        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE, CACHE_ANY))
     return "\n".join(lines) + "\n"
