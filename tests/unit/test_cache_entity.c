@@ -66,6 +66,44 @@ static enum err change_what_was_looked_at(struct call *call)
 	return entity_put(call->req, &note, row);
 }
 
+static enum err take_away(struct call *call)
+{
+	struct note *old;
+	enum err e = entity_get(call->req, &note, call->id, &old);
+
+	if (e != OK)
+		return e;
+	e = entity_delete(call->req, &note, entity_edit(call->req, &note, old));
+	touch_raise(call->req);
+	return e;
+}
+
+/* Between this one's reading and its keeping, another replica's change or a worker's flush is told. */
+static const char *overtaken_by;
+
+static enum err read_and_be_overtaken(struct req *req, const struct entity *e, struct uuid id, struct base **ret)
+{
+	struct cache_tags tags = {.school = req->who.school_id};
+	struct note *row;
+	enum err err = entity_get(req, e, id, &row);
+
+	if (err != OK)
+		return err;
+	*ret = base_seen(req, e, id);
+	if (str_is(STR("flush"), overtaken_by))
+		touch_flushed(e, id, req->arena, &tags);
+	else
+		cache_tag(&tags, req->arena, "bulk:", str_of(e->table));
+	return cache_raise(daemons[1]->daemon.caches, req->arena, &tags);
+}
+
+static enum err look_and_be_overtaken(struct call *call)
+{
+	struct base *base;
+
+	return row_cache_read(call->req, &note, call->id, read_and_be_overtaken, &base);
+}
+
 static enum err is_parent(struct call *call)
 {
 	struct note *row;
@@ -131,15 +169,21 @@ static const char *text_of(struct uuid id)
 /* As a flush long ago has left it. */
 static void in_table(const char *name, long long version)
 {
-	char sql[512], school[UUID_TEXT + 1], pupil[UUID_TEXT + 1];
+	char sql[512], text[64], *at = text, school[UUID_TEXT + 1], pupil[UUID_TEXT + 1];
 
 	uuid_text(school_number(1), school);
 	uuid_text(student, pupil);
+	for (const char *c = name; *c != '\0'; c++) { /* as SQL has it */
+		if (*c == '\'')
+			*at++ = '\'';
+		*at++ = *c;
+	}
+	*at = '\0';
 	snprintf(sql, sizeof(sql),
 		 "INSERT INTO fee.notes (id, school_id, student_id, name, version, created_at, updated_at) VALUES ('%s', '%s', "
 		 "'%s', '%s', %lld, "
 		 "now(), now()) ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name, version = EXCLUDED.version",
-		 text_of(note_id()), school, pupil, name, version);
+		 text_of(note_id()), school, pupil, text, version);
 	real_pg_sql(server, sql);
 }
 
@@ -209,6 +253,102 @@ static void that_there_is_none_is_kept_until_it_is_made(void **state)
 	assert_int_equal(one(put, "made", &id, NULL), OK);
 	use(0);
 	assert_int_equal(one(look, "made", &id, NULL), OK);
+}
+
+static void pass(int64_t s)
+{
+	struct loop *loop = kit->daemon.loop;
+
+	loop_clock_set(loop, loop_mono_us(loop) + s * US_PER_S, loop_real_us(loop) + s * US_PER_S);
+}
+
+/* A5: it has a shorter life than a row (30 s here, and 60). */
+static void that_there_is_none_is_kept_for_its_own_time(void **state)
+{
+	struct uuid id = note_id(), other = school_number(50);
+	uint64_t before;
+
+	(void)state;
+	in_table("kept", an_hour_ago());
+	assert_int_equal(one(look, "kept", &id, NULL), OK);
+	assert_int_equal(one(look, "", &other, NULL), ERR_NOT_FOUND);
+	before = asked();
+	pass(29);
+	assert_int_equal(one(look, "", &other, NULL), ERR_NOT_FOUND);
+	assert_int_equal(asked(), before);
+	pass(2);
+	assert_int_equal(one(look, "", &other, NULL), ERR_NOT_FOUND);
+	assert_int_equal(asked(), before + 1);
+	assert_int_equal(one(look, "kept", &id, NULL), OK);
+	assert_int_equal(asked(), before + 1);
+	pass(30);
+	assert_int_equal(one(look, "kept", &id, NULL), OK);
+	assert_int_equal(asked(), before + 2);
+}
+
+/* A tombstone, in the buffer and in the table, is no row; and that is kept like any other absence. */
+static void what_was_deleted_is_gone_and_stays_so(void **state)
+{
+	struct uuid id = note_id();
+	uint64_t before;
+
+	(void)state;
+	in_table("kept", an_hour_ago());
+	assert_int_equal(one(look, "kept", &id, NULL), OK);
+	use(1);
+	assert_int_equal(one(take_away, "", &id, NULL), OK);
+	use(0);
+	assert_int_equal(one(look, "kept", &id, NULL), ERR_NOT_FOUND);
+	before = asked();
+	assert_int_equal(one(look, "kept", &id, NULL), ERR_NOT_FOUND);
+	assert_int_equal(asked(), before);
+	stop_pg();
+	assert_int_equal(one(change, "on a tombstone", &id, NULL), ERR_NOT_FOUND); /* the buffer says so */
+	assert_int_equal(one(command, "FLUSHALL", &id, NULL), OK);
+	assert_int_equal(one(change, "on no base", &id, NULL), ERR_DB);
+	start_pg();
+}
+
+/* Under the same id: neither finds what the other one has, kept or not. */
+static void another_school_has_its_own_answer(void **state)
+{
+	struct uuid id = note_id();
+	struct call call;
+
+	(void)state;
+	in_table("the first's", an_hour_ago());
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(one(look, "the first's", &id, NULL), OK);
+		call = (struct call){.req = a_read(&routes[1]), .fn = look, .name = "the first's", .id = id};
+		call.req->who.school_id = school_number(2);
+		run_calls(&call, 1);
+		assert_int_equal(call.e, ERR_NOT_FOUND);
+		free_calls(&call, 1);
+	}
+}
+
+/* B7: the epochs are older than what was read. */
+static void a_row_read_before_a_flush_is_not_kept_behind_it(void **state)
+{
+	static const char *const others[] = {"flush", "import"};
+	struct uuid id = note_id();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		overtaken_by = others[i];
+		in_table("old", an_hour_ago());
+		use(0);
+		assert_int_equal(one(look_and_be_overtaken, "", &id, NULL), OK);
+		in_table("new", an_hour_ago() + 9);
+		for (int k = 0; k < 2; k++) {
+			use(k);
+			assert_int_equal(one(look, "new", &id, NULL), OK);
+		}
+		real_pg_sql(server, "TRUNCATE fee.notes CASCADE");
+		real_redis_kill(&cache_server); /* nothing of this turn in the next */
+		real_redis_again(&cache_server);
+		wait_until_all_up();
+	}
 }
 
 /* A parent is believed to be there, and never believed to be absent. */
@@ -372,6 +512,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_row_is_read_once_and_then_kept),
 		T(that_there_is_none_is_kept_until_it_is_made),
+		T(that_there_is_none_is_kept_for_its_own_time),
+		T(what_was_deleted_is_gone_and_stays_so),
+		T(another_school_has_its_own_answer),
+		T(a_row_read_before_a_flush_is_not_kept_behind_it),
 		T(that_a_parent_is_absent_is_asked_anew),
 		T(a_write_on_one_replica_is_seen_on_the_other),
 		T(what_was_looked_at_is_no_base_of_a_write),
