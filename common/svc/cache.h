@@ -101,6 +101,7 @@ struct cache_call {
 	SUSPENDS enum err (*fill)(void *ctx, struct buf *out);
 	void *ctx;
 	bool ask_source;     /* do not look, fill anew (Cache-Control: no-cache) */
+	bool warming;        /* nobody reads it: neither a hit nor a miss */
 	bool only_cached;    /* never fill: ERR_CACHE when there is nothing (only-if-cached) */
 };
 SUSPENDS MUST_CHECK enum err cache_read(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,

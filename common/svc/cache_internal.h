@@ -9,6 +9,7 @@
 #include "io/loop.h"
 #include "io/redis.h"
 #include "svc/cache.h"
+#include "svc/cache_count.h"
 #include "svc/cache_index.h"
 
 #define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
@@ -83,6 +84,7 @@ struct cache {
 	struct recent told;
 	uint64_t random;
 	struct cache_stats stats;
+	struct cache_counts counts; /* cache_count.c */
 	bool walking; /* an invalidation by name is under way (cache_scan.c) */
 	struct fiber *sweeper; /* cache_sweeper.c */
 	struct waitq sweep_wake;
@@ -126,7 +128,23 @@ bool name_entry(const struct cache *c, struct str key, int64_t *ret_generation, 
 void memories_forget(struct cache *c); /* of this process now, of the others by the news */
 SUSPENDS MUST_CHECK enum err drop_generations(struct cache *c, struct arena *arena, struct deadline d, int64_t older_than, struct cache_dropped *ret);
 
+/* ---- cache_count.c ----------------------------------------------------------------------------------------------------------------- */
+void count_event(struct cache *c, enum cache_event what, struct str key);
+void count_tag(struct cache *c, struct str tag);
+void count_look(struct cache *c, enum cache_level level, int64_t us);
+void count_given(struct cache *c, const struct cache_call *call, const struct cache_note *note);
+void count_missed(struct cache *c, const struct cache_call *call, bool bypassed, bool expired);
+void count_filled(struct cache *c, const struct cache_call *call, size_t raw, size_t stored);
+void counts_done(struct cache *c);
+
+/* ---- cache_edge.c ------------------------------------------------------------------------------------------------------------- */
+/* The tags, and those that they depend on by the service's edges; the same list when there are none. */
+const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
+
 /* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
+/* cache_read without its time being taken. */
+SUSPENDS MUST_CHECK enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,
+					    struct cache_note *note);
 void flights_news(struct cache *c, struct str key); /* another process has filled it, or given up */
 
 #endif

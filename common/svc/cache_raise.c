@@ -34,9 +34,10 @@ enum err cache_raise(struct cache *c, struct arena *arena, const struct cache_ta
 
 	if (tags->n == 0)
 		return OK;
-	c->stats.raised_tags += tags->n;
-	for (size_t i = 0; i < tags->n; i++)
+	for (size_t i = 0; i < tags->n; i++) {
+		count_tag(c, tags->v[i]);
 		memory_raise(&c->memory, keys[i]);
+	}
 	for (size_t i = 0; i < tags->n_told; i++)
 		keys[tags->n + i] = str_of(arena_printf(arena, "#%.*s", STR_FMT(tags->told[i])));
 	if (!c->shut)

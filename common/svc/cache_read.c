@@ -158,26 +158,20 @@ SUSPENDS static enum err look(struct cache *c, struct arena *arena, struct deadl
 		l->level = LEVEL_NONE;
 		e = ERR_CACHE;
 	}
-	c->stats.reads++;
-	c->stats.read_us += (uint64_t)(loop_mono_us(c->loop) - from);
+	count_look(c, l->level, loop_mono_us(c->loop) - from);
 	return e;
 }
 
 /* Gives out what was found. */
-static enum err give(struct cache *c, const struct look *l, bool stale, struct str *ret, struct cache_note *note)
+static enum err give(struct cache *c, const struct cache_call *call, const struct look *l, bool stale, struct str *ret,
+		     struct cache_note *note)
 {
 	note->state = stale ? CACHE_STALE : CACHE_HIT;
 	note->level = l->level;
 	note->written_us = l->entry.written_us;
 	note->fresh_until_us = l->entry.fresh_until_us;
 	note->negative = (l->entry.flags & ENTRY_NEGATIVE) != 0;
-	if (stale)
-		c->stats.stale++;
-	else if (l->level == LEVEL_MEMORY)
-		c->stats.hits_memory++;
-	else
-		c->stats.hits_redis++;
-	c->stats.negative += note->negative;
+	count_given(c, call, note);
 	*ret = l->bytes;
 	return note->negative ? ERR_NOT_FOUND : OK;
 }
@@ -280,9 +274,7 @@ SUSPENDS static enum err keep(struct cache *c, struct arena *arena, struct deadl
 			  fill_args(c, arena, call, buf_str(&value), (e.end_us - e.written_us) / 1000, f->token), &reply);
 	if (err != OK)
 		return err;
-	c->stats.fills++;
-	c->stats.bytes_raw += bytes.n;
-	c->stats.bytes_stored += value.n;
+	count_filled(c, call, bytes.n, value.n);
 	memory_put(&c->memory, call->key, &e, bytes, f->turn);
 	return OK;
 }
@@ -388,7 +380,10 @@ SUSPENDS static enum err fill(struct cache *c, struct arena *arena, struct deadl
 	       keep(c, arena, d, call, keys, f, e == ERR_NOT_FOUND, buf_str(&flight->bytes)) == OK;
 	if (!kept && led)
 		release(c, arena, call, f->token);
-	c->stats.fill_errors += e < 0;
+	if (e < 0) {
+		c->stats.fill_errors++;
+		count_event(c, CACHE_ON_FILL_ERROR, call->key);
+	}
 	return e == ERR_GONE ? OK : e;
 }
 
@@ -432,7 +427,8 @@ SUSPENDS static enum err lead_flight(struct cache *c, struct arena *arena, struc
 		buf_puts(&flight->bytes, l.bytes);
 		note->coalesced = true;
 		c->stats.coalesced++;
-		e = give(c, &l, false, ret, note);
+		count_event(c, CACHE_ON_COALESCED, call->key);
+		e = give(c, call, &l, false, ret, note);
 	} else {
 		note->state = e == OK ? CACHE_MISS : CACHE_BYPASS;
 		e = fill(c, arena, d, call, keys, &f, e == OK, flight);
@@ -456,6 +452,7 @@ SUSPENDS static enum err follow_flight(struct cache *c, struct arena *arena, str
 		note->coalesced = true;
 		note->state = CACHE_MISS;
 		c->stats.coalesced++;
+		count_event(c, CACHE_ON_COALESCED, flight->key);
 		*ret = arena_str(arena, buf_str(&flight->bytes));
 		e = flight->result;
 	}
@@ -483,14 +480,14 @@ SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struc
 		if (e == ERR_CANCELLED)
 			return e;
 		if (e == OK && l.level != LEVEL_NONE && freshness(c, &l.entry, &call->life) <= AGING)
-			return give(c, &l, false, ret, note);
+			return give(c, call, &l, false, ret, note);
 	}
 }
 
 /* ---- the whole of it ---- */
 
-enum err cache_read(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,
-		    struct cache_note *note)
+enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,
+			struct cache_note *note)
 {
 	struct str *keys = link_epoch_keys(c, arena, call->tags);
 	struct look l = {0};
@@ -507,17 +504,14 @@ enum err cache_read(struct cache *c, struct arena *arena, struct deadline d, con
 		age = freshness(c, &l.entry, &call->life);
 	if (age <= AGED) {
 		note->refresh = age != FRESH;
-		return give(c, &l, age == AGED, ret, note);
+		return give(c, call, &l, age == AGED, ret, note);
 	}
 	if (call->only_cached)
 		return ERR_CACHE;
-	if (e == OK)
-		c->stats.misses++;
-	else
-		c->stats.bypassed++;
+	count_missed(c, call, e != OK, l.level != LEVEL_NONE);
 	e = find_flight(c, arena, d, call, keys, ret, note);
 	if (e < 0 && e != ERR_CANCELLED && age == KEPT_FOR_ERRORS)
-		return give(c, &l, true, ret, note);
+		return give(c, call, &l, true, ret, note);
 	return e;
 }
 
@@ -543,6 +537,7 @@ void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, cons
 		return;
 	}
 	c->stats.refreshes++;
+	count_event(c, CACHE_ON_REFRESH, call->key);
 	e = fill(c, arena, d, call, keys, &f, true, flight);
 	flight_end(c, flight, e == OK || e == ERR_NOT_FOUND, e); /* a failed one is nobody's answer: the old entry still stands */
 }
@@ -560,10 +555,10 @@ enum err cache_get(struct cache *c, struct arena *arena, struct deadline d, stru
 	if (e != OK)
 		return e;
 	if (l.level == LEVEL_NONE || freshness(c, &l.entry, &call.life) > AGING) {
-		c->stats.misses++;
+		count_missed(c, &call, false, l.level != LEVEL_NONE);
 		return ERR_NOT_FOUND;
 	}
-	return give(c, &l, false, ret, note);
+	return give(c, &call, &l, false, ret, note);
 }
 
 enum err cache_set(struct cache *c, struct arena *arena, struct deadline d, struct str key, const struct cache_tags *tags,
@@ -589,6 +584,7 @@ enum err cache_delete(struct cache *c, struct arena *arena, struct deadline d, s
 	enum err e = link_call(c, arena, d, REDIS_ARGS(STR("UNLINK"), key), &reply);
 
 	memory_remove(&c->memory, key);
+	count_event(c, CACHE_ON_DELETE, key);
 	if (e == OK)
 		*ret_existed = reply.type == REDIS_INTEGER && reply.i != 0;
 	return e;

@@ -62,6 +62,22 @@ const struct conf_row settings_rows[] = {
 	CONF_INT("CACHE_TTL_INVENTORY", struct settings, cache_ttl.v[10], "3600", 1, 604800, "seconds that inventory are kept"),
 	CONF_INT("CACHE_TTL_CALENDAR", struct settings, cache_ttl.v[11], "43200", 1, 604800, "seconds that the calendar are kept"),
 	CONF_INT("CACHE_TTL_STATIC", struct settings, cache_ttl.v[12], "604800", 1, 604800, "seconds that what hardly ever changes are kept"),
+	CONF_BOOL("CACHE_WARM_ON_STARTUP", struct settings, warm_at_start, "true", "fill what the service says when a daemon starts"),
+	CONF_INT("CACHE_WARM_INTERVAL", struct settings, warm_interval_s, "900", 0, 86400, "seconds between two warmings of a job that does not say so itself; 0: no job runs by itself"),
+	CONF_INT("CACHE_WARM_CONCURRENCY", struct settings, warm_concurrency, "4", 1, 64, "answers that a job makes at once"),
+	CONF_INT("CACHE_HEALTH_CHECK_INTERVAL", struct settings, health_interval_s, "10", 1, 3600, "seconds between two looks at the cache's health"),
+	CONF_INT("CACHE_HEALTH_WINDOW", struct settings, health_window_s, "300", 2, 86400, "seconds over which its rates are taken"),
+	CONF_INT("CACHE_HEALTH_MIN_SAMPLE", struct settings, health_min_sample, "100", 1, 100000000, "reads in the window below which rates say nothing"),
+	CONF_INT("CACHE_HIT_RATE_WARNING", struct settings, health_warning.hit_rate, "80", 0, 100, "per cent of hits below which there is a warning"),
+	CONF_INT("CACHE_HIT_RATE_CRITICAL", struct settings, health_critical.hit_rate, "60", 0, 100, "… below which it is critical"),
+	CONF_INT("CACHE_ERROR_RATE_WARNING", struct settings, health_warning.error_rate, "1", 0, 100, "per cent of reads that the cache fails, above which there is a warning"),
+	CONF_INT("CACHE_ERROR_RATE_CRITICAL", struct settings, health_critical.error_rate, "5", 0, 100, "… above which it is critical"),
+	CONF_INT("CACHE_LATENCY_WARNING_MS", struct settings, health_warning.latency_ms, "10", 1, 60000, "Redis' answer time above which there is a warning"),
+	CONF_INT("CACHE_LATENCY_CRITICAL_MS", struct settings, health_critical.latency_ms, "50", 1, 60000, "… above which it is critical"),
+	CONF_INT("CACHE_MEMORY_WARNING", struct settings, health_warning.memory, "80", 1, 100, "per cent of Redis' memory above which there is a warning"),
+	CONF_INT("CACHE_MEMORY_CRITICAL", struct settings, health_critical.memory, "95", 1, 100, "… above which it is critical"),
+	CONF_INT("CACHE_RESPONSE_WARNING_MS", struct settings, health_warning.response_ms, "100", 1, 60000, "mean time of a cached read, its source's included, above which there is a warning"),
+	CONF_INT("CACHE_RESPONSE_CRITICAL_MS", struct settings, health_critical.response_ms, "500", 1, 60000, "… above which it is critical"),
 	CONF_BOOL("ENABLE_PROMETHEUS", struct settings, prometheus, "true", "serve /metrics on the admin listener"),
 	CONF_END,
 };
@@ -227,6 +243,25 @@ static void check_words(const struct settings *s, struct buf *problems)
 		buf_printf(problems, "WRITE_BUFFER_HIGH_MARK: is above WRITE_BUFFER_LIMIT\n");
 }
 
+/* A critical limit that is reached before its warning would hide it. */
+static void check_limits(const struct settings *s, struct buf *problems)
+{
+	const struct health_limits *w = &s->health_warning, *c = &s->health_critical;
+
+	if (c->hit_rate > w->hit_rate)
+		buf_printf(problems, "CACHE_HIT_RATE_CRITICAL: is above CACHE_HIT_RATE_WARNING\n");
+	if (c->error_rate < w->error_rate)
+		buf_printf(problems, "CACHE_ERROR_RATE_CRITICAL: is below CACHE_ERROR_RATE_WARNING\n");
+	if (c->latency_ms < w->latency_ms)
+		buf_printf(problems, "CACHE_LATENCY_CRITICAL_MS: is below CACHE_LATENCY_WARNING_MS\n");
+	if (c->memory < w->memory)
+		buf_printf(problems, "CACHE_MEMORY_CRITICAL: is below CACHE_MEMORY_WARNING\n");
+	if (c->response_ms < w->response_ms)
+		buf_printf(problems, "CACHE_RESPONSE_CRITICAL_MS: is below CACHE_RESPONSE_WARNING_MS\n");
+	if (s->health_window_s < s->health_interval_s)
+		buf_printf(problems, "CACHE_HEALTH_WINDOW: is below CACHE_HEALTH_CHECK_INTERVAL\n");
+}
+
 static void check_needs(const struct settings *s, const struct service *service, struct buf *problems)
 {
 	if ((service->flags & SERVICE_NO_PG) == 0 && s->database_url[0] == '\0')
@@ -255,6 +290,7 @@ enum err settings_finish(struct settings *s, const struct service *service, stru
 	s->cache_url = s->redis_cache_url[0] != '\0' ? s->redis_cache_url : host_url(s, arena);
 	split_buffers(s, arena, problems);
 	check_words(s, problems);
+	check_limits(s, problems);
 	check_needs(s, service, problems);
 	if (!codec_parse(s->compression_algorithm, &s->codec) || !s->compression_enabled)
 		s->codec = CODEC_RAW;

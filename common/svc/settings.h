@@ -49,6 +49,12 @@ struct settings {
 	int64_t sweep_interval_s;
 	bool cache_enabled;
 	int64_t cache_timeout_ms, cache_memory_mb, cache_jitter_percent;
+	bool warm_at_start;
+	int64_t warm_interval_s, warm_concurrency;
+	int64_t health_interval_s, health_window_s, health_min_sample;
+	struct health_limits { /* above which (of the hit rate: below which) the cache is in a bad way (cache_health.h) */
+		int64_t hit_rate, error_rate, latency_ms, memory, response_ms;
+	} health_warning, health_critical;
 	struct { /* of each enum cache_kind (route.h), in s */
 		int64_t v[13];
 	} cache_ttl;
