@@ -33,6 +33,19 @@ struct daemon;
 #define CACHE_KEY_MAX 250
 #define CACHE_LIFE_MAX_S (14u * 86400)/* an epoch outlives every entry */
 
+/* ---- dependency edges ---- */
+/*
+ * A service's edges between tags (service.h, .cache_edges): {"class:*", "dashboard:*"} says that whatever carries dashboard:X was made of what carries
+ * class:X, so raising class:X drops it too, whoever raises it. An edge is followed when an entry is filled, backwards and as far as edges go: the entry
+ * carries the tags of all that it depends on, with their epochs as they were before its source was asked. So a raising needs to know no edges, reaches
+ * the entries of every service in the one step, and counts them. table_check refuses circles; an entry may carry CACHE_TAGS_MAX tags in the end.
+ */
+struct cache_edge {
+	const char *from; /* "class:*", the * standing for the same value in both; or a whole tag, "reports"; NULL ends */
+	const char *to;
+};
+#define CACHE_EDGES_MAX 32 /* of a service */
+
 /* ---- life: opened by the daemon ---- */
 struct cache_conf {
 	const char *url;       /* of the cache's Redis; "": memory alone is not used either, everything is BYPASS */
@@ -43,6 +56,7 @@ struct cache_conf {
 	enum codec codec;
 	unsigned jitter_percent;
 	uint64_t seed;         /* of the jitter; 0: random */
+	const struct cache_edge *edges; /* NULL: none */
 };
 MUST_CHECK enum err cache_open(struct loop *loop, const struct cache_conf *conf, struct cache **ret);
 void cache_close(struct cache *c);        /* its fibers end; before the fibers are drained */

@@ -141,6 +141,10 @@ void counts_done(struct cache *c);
 /* The tags, and those that they depend on by the service's edges; the same list when there are none. */
 const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
 
+/* ---- cache_edge.c ------------------------------------------------------------------------------------------------------------- */
+/* The tags, and those that they depend on by the service's edges; the same list when there are none. */
+const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
+
 /* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
 /* cache_read without its time being taken. */
 SUSPENDS MUST_CHECK enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,

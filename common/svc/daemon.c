@@ -17,6 +17,7 @@
 #include "svc/buffers.h"
 #include "svc/cache.h"
 #include "svc/cache_events.h"
+#include "svc/cache_index.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
@@ -87,9 +88,11 @@ static enum err open_caches(struct daemon *d)
 					.timeout_ms = s->cache_timeout_ms,
 					.memory_bytes = (size_t)s->cache_memory_mb << 20,
 					.codec = s->codec,
-					.jitter_percent = (unsigned)s->cache_jitter_percent};
+					.jitter_percent = (unsigned)s->cache_jitter_percent,
+					.edges = d->service->cache_edges};
+	enum err e = cache_open(d->loop, &conf, &d->caches);
 
-	return cache_open(d->loop, &conf, &d->caches);
+	return e != OK ? e : cache_sweeper_start(d->caches);
 }
 
 static enum err open_stores(struct daemon *d)

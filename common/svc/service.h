@@ -23,6 +23,7 @@
 #include "io/redis.h"
 #include "io/storage.h"
 #include "io/work.h"
+#include "svc/cache.h"
 #include "svc/entity.h"
 #include "svc/route.h"
 
@@ -61,6 +62,7 @@ struct service {
 	const struct entity_sql *entity_sql;   /* same order */
 	const struct event_row *events;
 	const struct listen_row *listens;
+	const struct cache_edge *cache_edges;  /* what its kept answers depend on beside their own tags (cache.h); ends with .from NULL */
 	const char *uses[8];                   /* peers it calls */
 	const char *used_by[12];               /* peers whose service token its internal routes accept */
 	unsigned flags;

@@ -380,6 +380,76 @@ static void check_events(struct check *c)
 	}
 }
 
+/* ---- dependency edges of tags ---- */
+
+static bool has_star(const char *tag)
+{
+	size_t n = strlen(tag);
+
+	return n != 0 && tag[n - 1] == '*';
+}
+
+/* Can a tag that one stands for be one that the other stands for? */
+static bool tags_meet(const char *a, const char *b)
+{
+	size_t a_n = strlen(a) - has_star(a), b_n = strlen(b) - has_star(b), n = a_n < b_n ? a_n : b_n;
+
+	if (strncmp(a, b, n) != 0)
+		return false;
+	return a_n == b_n || (a_n < b_n ? has_star(a) : has_star(b));
+}
+
+/* From the end of edge `at` on: back to where `first` begins? Each edge is gone once. */
+static bool leads_back(const struct cache_edge *edges, size_t n, size_t at, size_t first, uint32_t *been)
+{
+	if (tags_meet(edges[at].to, edges[first].from))
+		return true;
+	*been |= 1U << at;
+	for (size_t i = 0; i < n; i++)
+		if ((*been >> i & 1) == 0 && tags_meet(edges[at].to, edges[i].from) && leads_back(edges, n, i, first, been))
+			return true;
+	return false;
+}
+
+static void check_edge(struct check *c, const struct cache_edge *edges, size_t n, size_t i)
+{
+	const char *from = edges[i].from, *to = edges[i].to;
+	uint32_t been = 0;
+
+	if (strcspn(from, "*") + 1 < strlen(from) || strcspn(to, "*") + 1 < strlen(to))
+		complain(c, "the * stands for the end of a tag");
+	if (has_star(from) && !has_star(to))
+		complain(c, "the value of %s is in no tag that depends on it", from);
+	for (size_t j = 0; j < i; j++)
+		if (strcmp(edges[j].from, from) == 0 && strcmp(edges[j].to, to) == 0)
+			complain(c, "stands twice");
+	if (leads_back(edges, n, i, i, &been))
+		complain(c, "goes in a circle");
+}
+
+static void check_edges(struct check *c)
+{
+	const struct cache_edge *edges = c->service->cache_edges;
+	char what[256];
+	size_t n = 0;
+
+	c->what = what;
+	for (; edges != NULL && edges[n].from != NULL; n++) {
+		const char *to = edges[n].to != NULL ? edges[n].to : "";
+
+		snprintf(what, sizeof(what), "the cache edge %s -> %s", edges[n].from, to);
+		if (n == CACHE_EDGES_MAX || edges[n].from[0] == '\0' || edges[n].from[0] == '*' || to[0] == '\0' ||
+		    to[0] == '*') {
+			complain(c, "%s", n == CACHE_EDGES_MAX ? "one too many" : "names no kind of tags");
+			return;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		snprintf(what, sizeof(what), "the cache edge %s -> %s", edges[i].from, edges[i].to);
+		check_edge(c, edges, n, i);
+	}
+}
+
 enum err table_check(const struct service *s, struct buf *problems)
 {
 	struct check c = {.service = s, .problems = problems};
@@ -388,5 +458,6 @@ enum err table_check(const struct service *s, struct buf *problems)
 	check_routes(&c);
 	check_entities(&c);
 	check_events(&c);
+	check_edges(&c);
 	return problems->n == before ? OK : ERR_INVALID;
 }

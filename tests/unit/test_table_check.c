@@ -180,6 +180,44 @@ static void all_mistakes_are_told_at_once(void **state)
 	assert_int_equal(lines, 6);
 }
 
+/* B11: a circle of any length, and what cannot be followed. */
+static void expect_edges(const struct cache_edge *edges, const char *complaint)
+{
+	enum err e = check((struct service){.cache_edges = edges});
+
+	assert_int_equal(e, complaint != NULL ? ERR_INVALID : OK);
+	if (complaint != NULL && strstr(told, complaint) == NULL)
+		fail_msg("wanted \"%s\", told: %s", complaint, told);
+}
+
+static void edges_of_tags_that_go_in_a_circle_are_refused(void **state)
+{
+	struct cache_edge edges[CACHE_EDGES_MAX + 2] = {
+		{"class:*", "dashboard:*"}, {"dashboard:*", "report:*"}, {"calendar", "dashboard:*"}};
+
+	(void)state;
+	expect_edges(edges, NULL);
+	edges[3] = (struct cache_edge){"report:*", "class:*"};
+	expect_edges(edges, "class:* -> dashboard:*: goes in a circle");
+	edges[3] = (struct cache_edge){"report:5", "class:5"}; /* of one value alone it is one too */
+	expect_edges(edges, "goes in a circle");
+	edges[3] = (struct cache_edge){"report:*", "report:*"};
+	expect_edges(edges, "report:* -> report:*: goes in a circle");
+	edges[3] = (struct cache_edge){"report:*", "class"};
+	expect_edges(edges, "the value of report:* is in no tag that depends on it");
+	edges[3] = (struct cache_edge){"rep*ort:*", "class:*"};
+	expect_edges(edges, "the * stands for the end of a tag");
+	edges[3] = (struct cache_edge){"class:*", "dashboard:*"};
+	expect_edges(edges, "stands twice");
+	edges[3] = (struct cache_edge){"*", "class:*"};
+	expect_edges(edges, "names no kind of tags");
+	edges[3] = (struct cache_edge){"report:*", NULL};
+	expect_edges(edges, "names no kind of tags");
+	for (int i = 0; i < CACHE_EDGES_MAX + 1; i++)
+		edges[i] = (struct cache_edge){"class:*", "dashboard:*"};
+	expect_edges(edges, "one too many");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +227,7 @@ int main(void)
 		cmocka_unit_test(statements_out_of_order_are_told),
 		cmocka_unit_test(every_mistake_of_an_event_is_told),
 		cmocka_unit_test(all_mistakes_are_told_at_once),
+		cmocka_unit_test(edges_of_tags_that_go_in_a_circle_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
