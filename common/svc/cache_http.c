@@ -148,16 +148,27 @@ SUSPENDS static enum err named_value(struct req *req, struct str name, struct bu
 		       : ERR_NOT_FOUND;
 }
 
+static bool is_among(const struct cache_tags *tags, size_t n, const char *tag)
+{
+	struct str rest = str_of(tag), kind = str_split(&rest, '{');
+
+	for (size_t i = 0; rest.n != 0 && i < n; i++) {
+		if (str_has_prefix(tags->v[i], kind))
+			return true;
+	}
+	return false;
+}
+
 /* Does a tag of this kind among the answer's tell of the entity's rows? Then its table need not. */
 static bool stands_for(const struct cache_tags *tags, size_t n_scopes, const struct entity *e)
 {
 	for (size_t k = 0; k < TAGS_MAX && e->tags[k]; k++) {
-		struct str rest = str_of(e->tags[k]), kind = str_split(&rest, '{');
-
-		for (size_t i = 0; rest.n != 0 && i < n_scopes; i++) {
-			if (str_has_prefix(tags->v[i], kind))
-				return true;
-		}
+		if (is_among(tags, n_scopes, e->tags[k]))
+			return true;
+	}
+	for (size_t k = 0; k < TAG_WHENS_MAX && e->when[k].tag; k++) {
+		if (!e->when[k].becomes && is_among(tags, n_scopes, e->when[k].tag))
+			return true;
 	}
 	return false;
 }
@@ -181,10 +192,14 @@ SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
 
 	tags->school = req->who.school_id;
 	for (size_t i = 0; i < TAGS_MAX && p->tags[i]; i++) {
-		struct str rest = str_of(p->tags[i]), kind = str_split(&rest, '{'), name = str_split(&rest, '}');
+		struct str rest = str_of(p->tags[i]), kind = str_split(&rest, '{');
 		struct buf value = buf_in(req->arena);
-		enum err e = name.n != 0 ? named_value(req, name, &value) : OK;
+		enum err e = OK;
 
+		while (e == OK && rest.p) {
+			e = named_value(req, str_split(&rest, '}'), &value);
+			buf_puts(&value, str_split(&rest, '{'));
+		}
 		if (e == ERR_NOT_FOUND)
 			continue;
 		if (e != OK)
@@ -215,65 +230,8 @@ static struct cache_life life_of(const struct req *req)
 				   .soft_s = ttl - ttl / 5, /* the last fifth refreshes ahead */
 				   .swr_s = p->swr_s,
 				   .sie_s = p->sie_s,
+				   .negative_s = p->negative_s,
 				   .memory = is_policy(req->route, "full")};
-}
-
-/* ---- the bytes of a kept answer ---- */
-
-struct kept {
-	int64_t version, due_us;
-	uint32_t status, sync, headers_n, body_n;
-};
-
-static bool forbids_keeping(const struct req *req)
-{
-	struct str rest = buf_str(&req->headers);
-
-	while (rest.n != 0) {
-		struct str line = str_split(&rest, '\n'), value = line, name = str_split(&value, ':');
-
-		if (str_ieq(name, STR("set-cookie")))
-			return true;
-		if (str_ieq(name, STR("cache-control")) &&
-		    (memmem(value.p, value.n, "no-store", 8) != NULL || memmem(value.p, value.n, "private", 7) != NULL))
-			return true;
-	}
-	return false;
-}
-
-static void put_answer(const struct req *req, struct buf *out)
-{
-	struct kept k = {.version = req->version,
-			 .due_us = req->due_us,
-			 .status = (uint32_t)(req->status != 0 ? req->status : 200),
-			 .sync = (uint32_t)req->sync,
-			 .headers_n = (uint32_t)(req->headers.n - req->kept_headers),
-			 .body_n = (uint32_t)req->body.n};
-
-	buf_put(out, &k, sizeof(k));
-	buf_put(out, req->headers.p + req->kept_headers, k.headers_n);
-	buf_puts(out, buf_str(&req->body));
-}
-
-static enum err take_answer(struct req *req, struct str bytes)
-{
-	struct kept k;
-
-	if (bytes.n < sizeof(k))
-		return ERR_CORRUPT;
-	memcpy(&k, bytes.p, sizeof(k));
-	if (bytes.n != sizeof(k) + (size_t)k.headers_n + k.body_n || k.sync > SYNC_DONE)
-		return ERR_CORRUPT;
-	req->version = k.version;
-	req->due_us = k.due_us;
-	req->status = (int)k.status;
-	req->sync = (enum sync_state)k.sync;
-	buf_put(&req->headers, bytes.p + sizeof(k), k.headers_n);
-	req->body = (struct buf){.p = (char *)(uintptr_t)bytes.p + sizeof(k) + k.headers_n,
-				 .n = k.body_n,
-				 .cap = k.body_n, /* full, so that appending copies it */
-				 .arena = req->arena};
-	return OK;
 }
 
 /* ---- asking the handler ---- */
@@ -295,15 +253,12 @@ static void shorten(const struct req *req, struct cache_life *life)
 	if (req->sync == SYNC_PENDING && (until == 0 || until > req->now_us + PENDING_US))
 		until = req->now_us + PENDING_US;
 	left = until != 0 ? (until - loop_real_us(req->daemon->loop)) / US_PER_S * 100 / most : INT64_MAX;
+	if (left < 0)
+		left = 0;
+	if (left < (int64_t)life->negative_s)
+		life->negative_s = (unsigned)left;
 	if (left < (int64_t)life->ttl_s)
-		*life = (struct cache_life){.ttl_s = left > 0 ? (unsigned)left : 0, .memory = life->memory};
-}
-
-/* What holds for this moment alone is told, not kept. */
-static bool may_be_kept(const struct req *req)
-{
-	return !req->database_only && req->sync != SYNC_IN_FLIGHT && req->content_type == NULL && !req->answered &&
-	       (req->status == 0 || req->status == 200) && !forbids_keeping(req);
+		*life = (struct cache_life){.ttl_s = (unsigned)left, .negative_s = life->negative_s, .memory = life->memory};
 }
 
 /* The epochs are known by now, so whatever the rule has read before them is read again. */
@@ -325,13 +280,18 @@ SUSPENDS static enum err fill(void *ctx, struct buf *out)
 		e = f->handler(req);
 	req->filling = false;
 	req->cached->filled = true;
+	shorten(req, f->life);
+	if (e == ERR_NOT_FOUND) {
+		if (!cache_answer_is_lasting(req))
+			f->life->negative_s = 0;
+		req->cached->stored = f->life->negative_s != 0;
+	}
 	if (e != OK)
 		return e;
 	/* Whoever waits for this one's answer, and finds it empty, asks for himself. */
-	if (!may_be_kept(req))
+	if (!cache_answer_is_lasting(req))
 		return ERR_GONE;
-	put_answer(req, out);
-	shorten(req, f->life);
+	cache_answer_put(req, out);
 	req->cached->stored = f->life->ttl_s != 0;
 	return OK;
 }
@@ -388,6 +348,8 @@ SUSPENDS static enum err answer_with(struct req *req, struct cache_call *call, S
 		return req_fail(req, ERR_NOT_CACHED, "there is no kept answer");
 	if (h->filled && h->note.state != CACHE_STALE)
 		return e;
+	if (e == ERR_NOT_FOUND && h->note.negative)
+		return e;
 	/* Somebody else's refusal has his details, and what he may not share is empty. */
 	if (e > 0 || (e == OK && bytes.n == 0))
 		return handler(req);
@@ -396,7 +358,7 @@ SUSPENDS static enum err answer_with(struct req *req, struct cache_call *call, S
 	if (h->filled)
 		log_warn("an aged answer stands in for a failure", LOG_S("path", req->entry->path), LOG_S("request_id", req->id));
 	clean(req);
-	return take_answer(req, bytes);
+	return cache_answer_take(req, bytes);
 }
 
 enum err http_cache_run(struct req *req, enum err (*handler)(struct req *req))
@@ -536,8 +498,8 @@ static void put_status(const struct req *req, struct buf *out)
 					       : "");
 		return;
 	}
-	buf_printf(out, "X-Cache-Level: %s\r\nAge: %lld\r\nCache-Status: schools24; hit; ttl=%lld\r\n", levels[h->note.level],
-		   (long long)(age > 0 ? age : 0), (long long)left);
+	buf_printf(out, "X-Cache-Level: %s\r\nAge: %lld\r\nCache-Status: schools24; hit; ttl=%lld%s\r\n", levels[h->note.level],
+		   (long long)(age > 0 ? age : 0), (long long)left, h->note.negative ? "; detail=absent" : "");
 }
 
 void http_cache_lines(const struct req *req, int status, struct buf *out)
@@ -562,6 +524,6 @@ void http_cache_lines(const struct req *req, int status, struct buf *out)
 	}
 	if (status < 400 && p && p->policy && r->roles != ROLE_ANYONE)
 		buf_puts(out, STR("Vary: Authorization\r\n"));
-	if (status < 400 && req->cached)
+	if (req->cached && (status < 400 || (status == 404 && (req->cached->stored || req->cached->note.negative))))
 		put_status(req, out);
 }

@@ -21,6 +21,12 @@ void http_cache_lines(const struct req *req, int status, struct buf *out);
 /* Behind the answer: fills anew what has aged, in a request of its own. Takes what it needs before the request dies. */
 void http_cache_after(struct req *req);
 
+/* ---- an answer as bytes (cache_answer.c) ---- */
+/* Is it the same for whoever asks next? What holds for this moment or this client alone is told, not kept. */
+bool cache_answer_is_lasting(const struct req *req);
+void cache_answer_put(const struct req *req, struct buf *out);
+MUST_CHECK enum err cache_answer_take(struct req *req, struct str bytes); /* they must live as long as the request; ERR_CORRUPT */
+
 /* ---- what writes have changed (cache_touch.c) ---- */
 /* The tags of an entity's descriptor by the values of the row before (NULL: there was none) and after, and its table. An update of nothing that
  * lists show (.list_fields) leaves the tags of lists alone; .when adds tags. */

@@ -38,24 +38,38 @@ void req_good_until(struct req *req, int64_t at_us)
 		req->good_until_us = at_us;
 }
 
-/* "class:{class_id}" → "class:" and the field's text. False: the row has no such value. */
-static bool expand(const struct entity *e, const char *tag, const void *row, struct arena *arena, struct cache_tags *to)
+static bool put_value(const struct entity *e, struct str name, const void *row, struct buf *out)
 {
-	struct str rest = str_of(tag), kind = str_split(&rest, '{'), name = str_split(&rest, '}');
-	struct buf text = buf_in(arena);
 	const struct row *r = row;
 
-	if (name.n == 0)
-		cache_tag(to, arena, arena_cstr(arena, kind), (struct str){NULL, 0});
-	else if (str_is(name, "id"))
-		cache_tag_id(to, arena, arena_cstr(arena, kind), r->id);
-	else if (str_is(name, "school_id"))
-		cache_tag_id(to, arena, arena_cstr(arena, kind), r->school_id);
-	else if (buffer_field_text(schema_find(e->schema, name), row, &text))
-		cache_tag(to, arena, arena_cstr(arena, kind), buf_str(&text));
-	else
-		return false;
+	if (!str_is(name, "id") && !str_is(name, "school_id"))
+		return buffer_field_text(schema_find(e->schema, name), row, out);
+	buf_put_uuid(out, str_is(name, "id") ? r->id : r->school_id);
 	return true;
+}
+
+/* "class:{class_id}" → "class:" and the field's text; "work:{homework_id}.{student_id}" of several. False: the row lacks a value. */
+static bool expand(const struct entity *e, const char *tag, const void *row, struct arena *arena, struct cache_tags *to)
+{
+	struct str rest = str_of(tag), kind = str_split(&rest, '{');
+	struct buf value = buf_in(arena);
+
+	while (rest.p) {
+		if (!put_value(e, str_split(&rest, '}'), row, &value))
+			return false;
+		buf_puts(&value, str_split(&rest, '{'));
+	}
+	cache_tag(to, arena, arena_cstr(arena, kind), buf_str(&value));
+	return true;
+}
+
+/* Of the id alone, so that it can be told without the row. */
+static bool is_of_id(const char *tag)
+{
+	struct str rest = str_of(tag);
+
+	str_split(&rest, '{');
+	return rest.n >= 3 && memcmp(rest.p, "id}", 3) == 0 && memchr(rest.p, '{', rest.n) == NULL;
 }
 
 /* Does the update leave what lists show as it was? */
@@ -70,23 +84,38 @@ static bool is_aside(const struct entity *e, const void *old, const void *row)
 	return (row_changes(e->schema, old, row) & shown) == 0;
 }
 
+static bool lives(const void *row)
+{
+	return row && ((const struct row *)row)->deleted_at == 0;
+}
+
 static struct str field_text(const struct entity *e, const char *name, const void *row, struct arena *arena)
 {
 	struct buf text = buf_in(arena);
 
-	return row && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text)
-											  : (struct str){NULL, 0};
+	return lives(row) && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text)
+												 : (struct str){NULL, 0};
 }
 
-/* What only this very change of a field touches. */
+/* What only this very change of a field touches; a row that is made or deleted changes all that it has. */
 static void add_when(const struct entity *e, const void *old, const void *row, struct arena *arena, struct cache_tags *to)
 {
 	for (size_t i = 0; i < TAG_WHENS_MAX && e->when[i].tag; i++) {
 		const struct tag_when *w = &e->when[i];
 		struct str was = field_text(e, w->field, old, arena), is = field_text(e, w->field, row, arena);
+		struct cache_tags there = {0}, here = {0};
 
-		if (!str_eq(was, is) && (!w->becomes || str_is(is, w->becomes)))
-			IGNORE(!expand(e, w->tag, row, arena, to)); /* the row has no such value */
+		if (was.n != 0)
+			IGNORE(!expand(e, w->tag, old, arena, &there)); /* the row has no such value */
+		if (lives(row))
+			IGNORE(!expand(e, w->tag, row, arena, &here)); /* nor has this one */
+		if (w->becomes ? !str_is(is, w->becomes) || str_eq(was, is)
+			       : str_eq(was, is) && (is.n == 0 || there.n == 0 || here.n == 0 || str_eq(there.v[0], here.v[0])))
+			continue;
+		if (there.n != 0)
+			cache_tag_again(to, arena, there.v[0]);
+		if (here.n != 0)
+			cache_tag_again(to, arena, here.v[0]);
 	}
 }
 
@@ -99,7 +128,7 @@ static void add_aside(const struct entity *e, const void *old, const void *row, 
 		struct cache_tags was = {0}, is = {0};
 		bool there = expand(e, e->tags[i], old, arena, &was), here = expand(e, e->tags[i], row, arena, &is);
 
-		if (there == here && (!here || str_eq(was.v[0], is.v[0])) && !strstr(e->tags[i], "{id}"))
+		if (there == here && (!here || str_eq(was.v[0], is.v[0])) && !is_of_id(e->tags[i]))
 			continue;
 		if (there)
 			cache_tag_again(to, arena, was.v[0]);
@@ -129,8 +158,7 @@ void touch_change(struct req *req, const struct entity *e, const void *old, cons
 		if (row)
 			add_row(e, row, req->arena, touched(req));
 	}
-	if (old && row)
-		add_when(e, old, row, req->arena, touched(req));
+	add_when(e, old, row, req->arena, touched(req));
 }
 
 void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, struct cache_tags *to)
@@ -140,8 +168,8 @@ void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, 
 	cache_tag(to, arena, "table:", str_of(e->table));
 	cache_tag_id(to, arena, arena_printf(arena, "%s:", e->name), id);
 	for (size_t i = 0; i < TAGS_MAX && e->tags[i]; i++) {
-		if (strstr(e->tags[i], "{id}"))
-			IGNORE(!expand(e, e->tags[i], &row, arena, to)); /* it names the id alone */
+		if (is_of_id(e->tags[i]))
+			IGNORE(!expand(e, e->tags[i], &row, arena, to));
 	}
 }
 

@@ -49,11 +49,12 @@ struct entity {
 	enum write_mode write;
 	unsigned level;     /* flush order: parents first */
 	const char *scopes[SCOPES_MAX]; /* lists that must show it before its row exists: "class_id", "date+class_id", "student_ids[]" */
-	const char *tags[TAGS_MAX];     /* caches that must forget: "homework:{id}", "class:{class_id}" */
+	const char *tags[TAGS_MAX];     /* caches that must forget: "homework:{id}", "class:{class_id}", "work:{homework_id}.{student_id}" */
 	/* An update that changes none of these leaves the tags of lists alone, that is every tag but those of {id}; NULL: lists show every field. Whatever
 	 * lists filter, sort and group by belongs here. A row that moves from one value of a tag to another is always told to both. */
 	const char *list_fields[LIST_FIELDS_MAX];
-	/* More tags for an update that changes `field`, to `becomes` (NULL: to anything): {"status", "ended", "analytics:{id}"}. */
+	/* More tags for a change of `field`, to `becomes` (NULL: to anything; a row that is made or deleted changes what it has): {"status", "ended",
+	 * "analytics:{id}"}. Also for lists that show nothing else of it: {"submitted_at", NULL, "teacher:{teacher_id}"} counts who has handed in. */
 	struct tag_when {
 		const char *field, *becomes, *tag;
 	} when[TAG_WHENS_MAX];

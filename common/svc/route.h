@@ -69,8 +69,8 @@ enum cache_kind {
  * A cached route is this one row and no code (cache_http.h). For GET only; the answer is kept for each caller unless .vary says otherwise.
  *	.cache = {.policy = "redis", .kind = KIND_LIST, .tags = {"teacher:{me.teacher_id}"}, .reads = {&homework_entity}}
  * What a tag's braces may name: a parameter of the path or the query, me.user_id, me.teacher_id, me.student_id, me.staff_id, me.school_id, and
- * student_id and student.class_id (whom a /student route is about). Writes of an entity raise the tags of its descriptor; a handler that writes
- * otherwise: req_touch. An answer that is good until an instant only: req_good_until.
+ * student_id and student.class_id (whom a /student route is about); several make one tag: "work:{homework_id}.{student_id}". Writes of an entity raise
+ * the tags of its descriptor; a handler that writes otherwise: req_touch. An answer that is good until an instant only: req_good_until.
  */
 struct cache_policy {
 	const char *policy;  /* NULL: nothing is kept. "browser": the browser alone, by ETag; "cdn": shared caches too, for rows without a role; "redis": by the
@@ -78,6 +78,7 @@ struct cache_policy {
 	enum cache_kind kind;
 	unsigned ttl_s;      /* instead of the kind's; swr_s, sie_s: given out so long past it while one refreshes it, or while its source fails */
 	unsigned swr_s, sie_s;
+	unsigned negative_s; /* so long the handler's 404 is remembered; 0: not. (The object rule's own is, for the entity's negative_ttl_s.) */
 	const char *tags[TAGS_MAX];
 	const struct entity *reads[4]; /* `bulk` of their tables, and `table` of those that none of .tags stands for, by the kinds in the descriptor */
 	const char *names;   /* "class subject": kinds of the directory that it shows; a change of any one in the school drops it */
