@@ -2,6 +2,7 @@
 /* Tags in events: written, read again, and made of the events of others. */
 #include "svc/cache_events.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,20 @@ struct str event_name(const struct daemon *d, struct arena *arena, struct str en
 	return str_of(arena_printf(arena, "%s.%.*s", daemon_service(d)->name, STR_FMT(id)));
 }
 
+bool event_channel(struct str envelope, char *to, size_t size)
+{
+	struct str type, parts[5];
+
+	if (!plain_member(envelope, "type", &type))
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		parts[i] = str_split(&type, '.');
+	if (parts[4].n == 0)
+		return false;
+	snprintf(to, size, "%.*s:%.*s", STR_FMT(parts[2]), STR_FMT(parts[3]));
+	return true;
+}
+
 static void add_told(struct cache_tags *tags, struct arena *arena, struct str name, size_t most)
 {
 	if (tags->told == NULL)
@@ -131,6 +146,8 @@ void event_raise(struct daemon *d, const struct listen_row *row, struct str enve
 	struct cache_tags tags = {.school = school_of(envelope)};
 	struct str name = event_name(d, arena, envelope);
 
+	if (name.n != 0) /* not what its own service has raised */
+		name = str_of(arena_printf(arena, "%.*s~", STR_FMT(name)));
 	if (!d->caches || row->tags[0] == NULL || (name.n != 0 && cache_was_raised(d->caches, name)))
 		return;
 	for (size_t i = 0; i < TAGS_MAX && row->tags[i]; i++)
@@ -140,7 +157,7 @@ void event_raise(struct daemon *d, const struct listen_row *row, struct str enve
 	IGNORE(cache_raise(d->caches, arena, &tags)); /* else it is in the journal */
 }
 
-/* ---- the own stream, again ---- */
+/* ---- the streams, again ---- */
 
 struct repeat_source {
 	struct daemon *daemon;
@@ -171,6 +188,27 @@ static struct cache_tags *tags_of_school(struct cache_tags *sets, size_t *n, str
 	return &sets[(*n)++];
 }
 
+/* What rows say of events, of others for the most part. */
+SUSPENDS static void repeat_rows(struct daemon *d, struct arena *arena, struct str envelope)
+{
+	char channel[96];
+
+	if (!event_channel(envelope, channel, sizeof(channel)))
+		return;
+	for (const struct listen_row *row = daemon_service(d)->listens; row != NULL && row->channel != NULL; row++)
+		if (row->tags[0] != NULL && strcmp(row->channel, channel) == 0)
+			event_raise(d, row, envelope, arena);
+}
+
+static bool is_own(const struct daemon *d, struct str envelope)
+{
+	char channel[96];
+	size_t n = strlen(daemon_service(d)->name);
+
+	return event_channel(envelope, channel, sizeof(channel)) && strncmp(channel, daemon_service(d)->name, n) == 0 &&
+	       channel[n] == ':';
+}
+
 SUSPENDS static void on_entries(void *ctx, struct arena *arena, const struct str *texts, size_t n)
 {
 	struct daemon *d = ((struct repeat_source *)ctx)->daemon;
@@ -181,7 +219,9 @@ SUSPENDS static void on_entries(void *ctx, struct arena *arena, const struct str
 		struct str name = event_name(d, arena, texts[i]), list;
 		struct cache_tags *tags;
 
-		if (name.n == 0 || !plain_member(texts[i], "cachetags", &list) || cache_was_raised(d->caches, name))
+		repeat_rows(d, arena, texts[i]);
+		if (name.n == 0 || !is_own(d, texts[i]) || !plain_member(texts[i], "cachetags", &list) ||
+		    cache_was_raised(d->caches, name))
 			continue;
 		tags = tags_of_school(sets, &n_sets, school_of(texts[i]));
 		while (list.n != 0)
@@ -194,7 +234,7 @@ SUSPENDS static void on_entries(void *ctx, struct arena *arena, const struct str
 		raise_again(d, arena, &sets[i]);
 }
 
-/* What was trimmed away may have been a dead one's, and nobody knows of which school. */
+/* What was trimmed away may have been a dead one's, and nobody knows of which school, nor what it had touched. */
 SUSPENDS static void on_gap(void *ctx, const char *stream)
 {
 	struct daemon *d = ((struct repeat_source *)ctx)->daemon;
@@ -203,6 +243,29 @@ SUSPENDS static void on_gap(void *ctx, const char *stream)
 	(void)stream;
 	IGNORE(cache_new_generation(d->caches, arena)); /* else it is in the journal */
 	arena_free(arena);
+}
+
+static void add_stream(struct tail_conf *conf, struct arena *arena, struct str domain)
+{
+	const char *stream = arena_printf(arena, "events:%.*s", STR_FMT(domain));
+
+	for (size_t i = 0; i < conf->n; i++)
+		if (strcmp(conf->streams[i], stream) == 0)
+			return;
+	if (conf->n < TAIL_STREAMS_MAX)
+		conf->streams[conf->n++] = stream;
+}
+
+/* The own one, and those that rows with tags listen to. */
+static void find_streams(struct daemon *d, struct tail_conf *conf)
+{
+	add_stream(conf, d->arena, str_of(daemon_service(d)->name));
+	for (const struct listen_row *row = daemon_service(d)->listens; row != NULL && row->channel != NULL; row++) {
+		struct str rest = str_of(row->channel), domain = str_split(&rest, ':');
+
+		if (row->tags[0] != NULL)
+			add_stream(conf, d->arena, domain);
+	}
 }
 
 enum err cache_repeat_open(struct daemon *d, struct cache_repeat **ret)
@@ -216,18 +279,18 @@ enum err cache_repeat_open(struct daemon *d, struct cache_repeat **ret)
 	r = mem_zalloc(sizeof(*r));
 	for (; e == OK && r->n < daemon_buffers(d); r->n++) {
 		struct repeat_source *s = &r->v[r->n];
-		const struct tail_conf conf = {.daemon = d,
-					       .buffer = r->n,
-					       .streams = {arena_printf(d->arena, "events:%s", daemon_service(d)->name)},
-					       .n = 1,
-					       .every_ms = LOOK_MS,
-					       .back_s = BACK_S,
-					       .lagging = true,
-					       .ctx = s,
-					       .entries = on_entries,
-					       .gap = on_gap};
+		struct tail_conf conf = {.daemon = d,
+					 .buffer = r->n,
+					 .every_ms = LOOK_MS,
+					 .back_s = BACK_S,
+					 .kept = daemon_service(d)->name,
+					 .lagging = true,
+					 .ctx = s,
+					 .entries = on_entries,
+					 .gap = on_gap};
 
 		s->daemon = d;
+		find_streams(d, &conf);
 		e = tail_open(&conf, &s->tail);
 	}
 	*ret = r; /* also half open: the daemon closes it */

@@ -96,22 +96,6 @@ static void on_message(void *ctx, struct str channel, struct str payload)
 	hand_over(s->listen, channel, payload);
 }
 
-/* "org.schools24.homework.assigned.v1" → "homework:assigned" */
-static bool channel_of(struct str envelope, char *to, size_t size)
-{
-	struct str type, parts[5];
-
-	if (!json_member(envelope, "type", &type) || type.n < 2)
-		return false;
-	type = (struct str){type.p + 1, type.n - 2};
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
-		parts[i] = str_split(&type, '.');
-	if (parts[4].n == 0)
-		return false;
-	snprintf(to, size, "%.*s:%.*s", STR_FMT(parts[2]), STR_FMT(parts[3]));
-	return true;
-}
-
 static void on_entries(void *ctx, struct arena *arena, const struct str *texts, size_t n)
 {
 	const struct source *s = ctx;
@@ -119,7 +103,7 @@ static void on_entries(void *ctx, struct arena *arena, const struct str *texts, 
 
 	(void)arena;
 	for (size_t i = 0; i < n; i++)
-		if (channel_of(texts[i], channel, sizeof(channel)))
+		if (event_channel(texts[i], channel, sizeof(channel)))
 			hand_over(s->listen, str_of(channel), texts[i]);
 }
 

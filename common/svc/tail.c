@@ -13,9 +13,11 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "io/redis.h"
+#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 
 #define CALL_MS 2000
+#define KEPT_S "1209600" /* no entry of the cache lives longer */
 #define ID_SIZE 48
 #define COUNT_TEXT "200" /* TAIL_COUNT */
 
@@ -23,8 +25,9 @@ struct place {
 	char stream[48];
 	char last[ID_SIZE];  /* given out up to here; "": not known yet */
 	char until[ID_SIZE]; /* lagging: where it ended at the last look; "": not known */
+	char kept[ID_SIZE];  /* as the cache has it */
 	bool read;           /* `last` is an entry that was read, so it is in the stream, or was trimmed */
-	bool behind;         /* the last look failed, so there may be a gap */
+	bool behind;         /* the last look failed, or was of a process before this one, so there may be a gap */
 };
 
 struct tail {
@@ -58,18 +61,102 @@ SUSPENDS static enum err find_end(const struct tail *t, const char *stream, stru
 	return e;
 }
 
-/* What was read last is gone: then so may be what followed it. */
+static bool id_parts(const char *id, uint64_t *ret_ms, uint64_t *ret_n)
+{
+	char *end;
+
+	*ret_ms = strtoull(id, &end, 10);
+	*ret_n = *end == '-' ? strtoull(end + 1, NULL, 10) : 0;
+	return end != id;
+}
+
+static bool is_older(const char *id, const char *than)
+{
+	uint64_t a[2], b[2];
+
+	return id_parts(id, &a[0], &a[1]) && id_parts(than, &b[0], &b[1]) && (a[0] != b[0] ? a[0] < b[0] : a[1] < b[1]);
+}
+
+/* Does the stream begin behind this id, having lost what was before? */
+static bool was_cut(struct arena *arena, const struct redis_reply *info, const char *last)
+{
+	int64_t length = 0, added = -1;
+	const char *first = NULL;
+
+	for (size_t i = 0; i + 1 < info->n; i += 2) {
+		const struct redis_reply *v = &info->v[i + 1];
+
+		if (str_is(info->v[i].s, "length"))
+			length = v->i;
+		else if (str_is(info->v[i].s, "entries-added"))
+			added = v->i;
+		else if (str_is(info->v[i].s, "first-entry") && v->n == 2)
+			first = arena_cstr(arena, v->v[0].s);
+	}
+	return added != length && (first == NULL || is_older(last, first));
+}
+
+/* Whether what followed the last id may be gone, unread: that entry is, or, if it was none, the stream begins behind it. */
 SUSPENDS static enum err look_for_gap(struct tail *t, struct place *p, struct arena *arena)
 {
 	struct redis_reply r;
 	enum err e = call(t, arena, REDIS_ARGS(STR("XRANGE"), str_of(p->stream), str_of(p->last), str_of(p->last)), &r);
+	bool gap = p->read;
 
-	if (e == OK && r.n == 0) {
+	if (e != OK || r.n != 0)
+		return e;
+	if (!gap) {
+		e = redis_call(daemon_buffer_at(t->conf.daemon, t->conf.buffer), arena,
+			       deadline_in(daemon_loop(t->conf.daemon), CALL_MS),
+			       REDIS_ARGS(STR("XINFO"), STR("STREAM"), str_of(p->stream)), &r);
+		gap = e == OK && r.type == REDIS_ARRAY && was_cut(arena, &r, p->last); /* an error: there is no such stream */
+	}
+	if (gap) {
 		log_warn("events were trimmed before they were read", LOG_S("stream", p->stream), LOG_S("after", p->last));
 		t->conf.gap(t->conf.ctx, p->stream);
 	}
 	return e;
 }
+
+/* ---- a place that outlives the process ---- */
+
+static struct str place_key(const struct tail *t, const struct place *p, struct arena *arena)
+{
+	const struct cache *c = t->conf.daemon->caches;
+
+	return str_of(arena_printf(arena, "%splace:%s:%s:%s", c->shared, t->conf.kept,
+				   daemon_buffer_name(t->conf.daemon, t->conf.buffer), p->stream));
+}
+
+/* ERR_CACHE: nobody can say. */
+SUSPENDS static enum err load_place(const struct tail *t, struct place *p, struct arena *arena)
+{
+	struct cache *c = t->conf.daemon->caches;
+	struct redis_reply r;
+	enum err e = link_call(c, arena, deadline_in(daemon_loop(t->conf.daemon), CALL_MS),
+			       REDIS_ARGS(STR("GET"), place_key(t, p, arena)), &r);
+
+	if (e == OK && r.type == REDIS_STRING && r.s.n != 0 && r.s.n < ID_SIZE) {
+		keep_id(p->last, r.s);
+		keep_id(p->kept, r.s);
+		p->behind = true;
+	}
+	return e;
+}
+
+SUSPENDS static void keep_place(const struct tail *t, struct place *p, struct arena *arena)
+{
+	struct cache *c = t->conf.daemon->caches;
+	struct redis_reply r;
+
+	if (t->conf.kept == NULL || strcmp(p->kept, p->last) == 0 || !link_is_open(c))
+		return;
+	if (link_call(c, arena, deadline_in(daemon_loop(t->conf.daemon), CALL_MS),
+		      REDIS_ARGS(STR("SET"), place_key(t, p, arena), str_of(p->last), STR("EX"), STR(KEPT_S)), &r) == OK)
+		memcpy(p->kept, p->last, ID_SIZE);
+}
+
+/* ---- looking ---- */
 
 SUSPENDS static void give_out(struct tail *t, struct arena *arena, const struct redis_reply *r)
 {
@@ -95,7 +182,7 @@ SUSPENDS static enum err read_some(struct tail *t, struct place *p, size_t *ret_
 	struct redis_reply r;
 	enum err e = call(t, arena, REDIS_ARGS(STR("XRANGE"), str_of(p->stream), from, to, STR("COUNT"), STR(COUNT_TEXT)), &r);
 
-	if (e == OK && p->read && (p->behind || r.n == TAIL_COUNT))
+	if (e == OK && (p->read || p->kept[0] != '\0') && (p->behind || r.n == TAIL_COUNT))
 		e = look_for_gap(t, p, arena);
 	if (e == OK) {
 		p->behind = false;
@@ -123,6 +210,12 @@ SUSPENDS static enum err look_at(struct tail *t, struct place *p)
 	size_t n = TAIL_COUNT;
 	enum err e = OK;
 
+	if (p->last[0] == '\0' && t->conf.kept != NULL)
+		e = load_place(t, p, arena);
+	if (e != OK) {
+		arena_free(arena);
+		return OK; /* a cache that is away gives nothing out, and is no failure of the stream */
+	}
 	if (p->last[0] == '\0' && t->conf.back_s != 0) {
 		begin(t, p);
 	} else if (p->last[0] == '\0') {
@@ -133,7 +226,9 @@ SUSPENDS static enum err look_at(struct tail *t, struct place *p)
 		e = read_some(t, p, &n);
 	if (e == OK && t->conf.lagging)
 		e = find_end(t, p->stream, arena, p->until);
-	if (e != OK)
+	if (e == OK)
+		keep_place(t, p, arena);
+	else
 		p->behind = true;
 	arena_free(arena);
 	return e;

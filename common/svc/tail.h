@@ -4,6 +4,9 @@
  *
  * An entry is given out once while this process lives. `lagging`: not before the look after the one that has seen it, so that who wrote it has had
  * every_ms at least for what it does behind its writing.
+ *
+ * `kept`: how far it has read stands in the cache's Redis, so that a process of the same kind goes on there, however long there was none. It is written
+ * while the cache is up and its journal empty: what was given out is done. With the cache away at the start, the reading begins when it is back.
  */
 #ifndef S24_SVC_TAIL_H
 #define S24_SVC_TAIL_H
@@ -22,7 +25,8 @@ struct tail_conf {
 	const char *streams[TAIL_STREAMS_MAX]; /* copied */
 	size_t n;
 	int64_t every_ms;
-	int64_t back_s; /* begins so long ago; 0: with what comes */
+	int64_t back_s;   /* begins so long ago; 0: with what comes */
+	const char *kept; /* "repeat:homework": a name of its place; NULL: it has none. Lives as long as the tail */
 	bool lagging;
 	void *ctx;
 	/* Texts of field e, in the stream's order; they live as long as the call. */
