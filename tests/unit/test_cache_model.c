@@ -17,7 +17,7 @@
 
 #include "svc/cache_index.h"
 
-enum { KEYS = 9, TAGS = 5, READERS = 12, WRITERS = 3, OWN_KEY = KEYS - 1 };
+enum { KEYS = 25, TAGS = 12, READERS = 12, WRITERS = 2, OWN_KEY = KEYS - 1, OWN_TAG = TAGS - 1 };
 #define OTHERS_MS 100
 
 static struct {
@@ -33,7 +33,7 @@ static struct {
 		int tag, version;
 	} * log; /* of answered */
 	size_t n_log, cap_log;
-	int64_t ahead_us;  /* of the real clock */
+	int64_t ahead_us; /* of the real clock */
 	int working;
 	int reads, seen_memory, seen_redis, seen_stale, fills, raises, away, restarts;
 	struct fiber *readers[READERS];
@@ -50,7 +50,10 @@ static int64_t clock_of(clockid_t id)
 
 static bool has_tag(int key, int tag)
 {
-	return key == OWN_KEY ? tag == TAGS - 1 : ((key * 5 + 3) >> tag & 1) != 0 && tag < TAGS - 1;
+	if (key == OWN_KEY)
+		return tag == OWN_TAG;
+	return tag == key % OWN_TAG || (key % 2 == 0 && tag == (key * 7 + 3) % OWN_TAG) ||
+	       (key % 5 == 0 && tag == (key * 3 + 1) % OWN_TAG);
 }
 
 static struct cache_tags tags_of(struct arena *in, int key)
@@ -91,10 +94,10 @@ struct asked {
 	uint64_t random;
 };
 
-/* Every fourth version of the first key's tag: there is none. */
+/* Every fourth version of its first tag: there is none. */
 static bool is_absent(int key, int version)
 {
-	return key == 0 && version % 4 == 3;
+	return key % 8 == 1 && version % 4 == 3;
 }
 
 static int first_tag(int key)
@@ -111,7 +114,7 @@ static void put_value(int key, struct buf *out)
 	for (int i = 0; i < TAGS; i++)
 		if (has_tag(key, i))
 			buf_printf(out, " %d=%d", i, m.version[i]);
-	for (int i = key * 40; i > 0; i--)
+	for (int i = key * 13; i > 0; i--)
 		buf_putc(out, '.');
 }
 
@@ -319,7 +322,7 @@ static void write_one(uint64_t *random)
 {
 	struct arena *mine = arena_new();
 	int engine = (int)roll(random, CACHE_ENGINES);
-	unsigned which = 1u << roll(random, TAGS - 1) | (roll(random, 3) == 0 ? 1u << roll(random, TAGS - 1) : 0);
+	unsigned which = 1u << roll(random, OWN_TAG) | (roll(random, 3) == 0 ? 1u << roll(random, OWN_TAG) : 0);
 	struct cache_tags tags = {.school = school};
 	struct cache_dropped dropped;
 	struct redis_reply kept[TAGS];
@@ -379,7 +382,8 @@ static void writer(void *arg)
 			set_one(&w->random);
 		else
 			write_one(&w->random);
-		pause_of(&w->random, 6);
+		pause_of(&w->random,
+			 link_is_open(caches[0]) ? 60 : 10); /* so seldom that entries live in memory for longer than 100 ms */
 	}
 	m.working--;
 }
@@ -403,6 +407,14 @@ static void stand_still(uint64_t *random)
 	real_redis_thaw(&server);
 }
 
+static void die(uint64_t *random)
+{
+	m.restarts++;
+	real_redis_kill(&server);
+	pause_of(random, 30);
+	real_redis_again(&server);
+}
+
 static void mischief_one(uint64_t *random, struct arena *in)
 {
 	int engine = (int)roll(random, CACHE_ENGINES);
@@ -411,29 +423,28 @@ static void mischief_one(uint64_t *random, struct arena *in)
 	struct redis_reply reply;
 	int64_t what = roll(random, 100);
 
-	if (what < 50)
+	if (what < 40)
 		evict(random, in);
-	else if (what < 60 && m.readers[what - 50])
-		fiber_cancel(m.readers[what - 50]);
-	else if (what < 70)
+	else if (what < 52 && m.readers[what - 40])
+		fiber_cancel(m.readers[what - 40]);
+	else if (what < 60)
 		m.ahead_us += roll(random, 16) * US_PER_S;
-	else if (what < 76)
+	else if (what < 64)
 		IGNORE(cache_drop_pattern(caches[engine], in, in_ms(500), STR("thing:*"), false,
 					  &dropped)); /* freed or not, nothing is older for it */
-	else if (what < 82)
+	else if (what < 68)
 		IGNORE(cache_index_sweep(caches[engine], in, in_ms(500), &size));
-	else if (what < 87)
+	else if (what < 71)
 		IGNORE(cache_new_generation(caches[engine], in)); /* away: the journal has it */
-	else if (what < 90)
+	else if (what < 73)
 		IGNORE(redis_call(redis[0], in, in_ms(100), REDIS_ARGS(STR("FLUSHDB")), &reply));
-	else if (what < 93)
+	else if (what < 85) /* nobody hears anything for a moment */
+		IGNORE(redis_call(redis[0], in, in_ms(100), REDIS_ARGS(STR("CLIENT"), STR("KILL"), STR("TYPE"), STR("PUBSUB")),
+				  &reply));
+	else if (what < 90)
 		stand_still(random);
-	else if (what < 95) {
-		m.restarts++;
-		real_redis_kill(&server);
-		pause_of(random, 30);
-		real_redis_again(&server);
-	}
+	else if (what < 92)
+		die(random);
 }
 
 static void mischief(void *arg)
@@ -444,7 +455,7 @@ static void mischief(void *arg)
 	while (w->left-- > 0 && m.violation[0] == '\0') {
 		mischief_one(&w->random, mine);
 		arena_clear(mine);
-		pause_of(&w->random, 20);
+		pause_of(&w->random, 40);
 	}
 	arena_free(mine);
 	m.working--;
@@ -488,10 +499,10 @@ static void play(uint64_t seed, int steps, bool blind)
 		assert_int_equal(fiber_spawn(loop, "reader", reader, &reader_of[i]), OK);
 	}
 	for (int i = 0; i < WRITERS; i++) {
-		writers[i] = (struct worker){i, steps / 2, unit_random(&seed)};
+		writers[i] = (struct worker){i, steps / 4, unit_random(&seed)};
 		assert_int_equal(fiber_spawn(loop, "writer", writer, &writers[i]), OK);
 	}
-	spoiler = (struct worker){0, steps / 4, unit_random(&seed)};
+	spoiler = (struct worker){0, steps / 6, unit_random(&seed)};
 	if (!blind)
 		assert_int_equal(fiber_spawn(loop, "mischief", mischief, &spoiler), OK);
 	while (m.working > 0 && clock_of(CLOCK_MONOTONIC) < give_up)
