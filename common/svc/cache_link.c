@@ -46,7 +46,6 @@ enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply
 		return e; /* the caller has gone; it says nothing about Redis */
 	if (e == OK && reply->type != REDIS_ERROR) {
 		c->failures = 0;
-		c->heard_us = loop_mono_us(c->loop);
 		return OK;
 	}
 	c->stats.errors++;
@@ -59,23 +58,33 @@ enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply
 	return ERR_CACHE;
 }
 
+/* What was raised before Redis worked on this call has been told by now; before it was sent is the best that is known of that moment. */
+static enum err heard(struct cache *c, enum err e, int64_t sent_us)
+{
+	if (e == OK && sent_us > c->heard_us)
+		c->heard_us = sent_us;
+	return e;
+}
+
 enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)
 {
 	struct deadline mine = deadline_sooner(d, deadline_in(c->loop, c->conf.timeout_ms));
+	int64_t from = loop_mono_us(c->loop);
 
 	if (c->shut)
 		return ERR_CACHE;
-	return link_judge(c, redis_call(c->conf.redis, arena, mine, args, ret), ret);
+	return heard(c, link_judge(c, redis_call(c->conf.redis, arena, mine, args, ret), ret), from);
 }
 
 enum err link_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script,
 		     struct redis_args args, struct redis_reply *ret)
 {
 	struct deadline mine = deadline_sooner(d, deadline_in(c->loop, c->conf.timeout_ms));
+	int64_t from = loop_mono_us(c->loop);
 
 	if (c->shut)
 		return ERR_CACHE;
-	return link_judge(c, redis_script_call(c->conf.redis, script, args, arena, mine, ret), ret);
+	return heard(c, link_judge(c, redis_script_call(c->conf.redis, script, args, arena, mine, ret), ret), from);
 }
 
 bool link_is_trusted(const struct cache *c)
@@ -97,13 +106,12 @@ static void set_generation(struct cache *c, int64_t generation)
 
 SUSPENDS static enum err ask(struct cache *c, struct arena *arena, struct redis_args args, struct redis_reply *ret)
 {
+	int64_t from = loop_mono_us(c->loop);
 	enum err e = redis_call(c->conf.redis, arena, deadline_in(c->loop, PROBE_MS), args, ret);
 
 	if (e == OK && ret->type == REDIS_ERROR)
 		return ERR_CACHE;
-	if (e == OK)
-		c->heard_us = loop_mono_us(c->loop);
-	return e;
+	return heard(c, e, from);
 }
 
 static int64_t poll_ms(const struct cache *c)
