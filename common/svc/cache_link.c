@@ -49,6 +49,7 @@ enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply
 		return OK;
 	}
 	c->stats.errors++;
+	count_event(c, CACHE_ON_ERROR, STR(""));
 	if (++c->failures >= FAILURES_MAX && !c->shut) {
 		c->shut = true;
 		log_warn("the cache is not asked any more", LOG_S("why", redis_last_error(c->conf.redis)));
@@ -379,6 +380,7 @@ struct cache *cache_free(struct cache *c)
 	waitq_done(&c->sweep_wake);
 	memory_close(&c->memory);
 	recent_done(&c->told);
+	counts_done(c);
 	free(c);
 	return NULL;
 }
