@@ -114,6 +114,7 @@ struct cache_call {
 	 * stale entry may be given out instead. ERR_GONE from it means: here is the answer, but do not keep it. */
 	SUSPENDS enum err (*fill)(void *ctx, struct buf *out);
 	void *ctx;
+	const struct cache_life *shorter; /* counts instead of life when fill has run, which may have changed it; NULL: life does */
 	bool ask_source;     /* do not look, fill anew (Cache-Control: no-cache) */
 	bool warming;        /* nobody reads it: neither a hit nor a miss */
 	bool only_cached;    /* never fill: ERR_CACHE when there is nothing (only-if-cached) */

@@ -239,7 +239,7 @@ static struct cache_life life_of(const struct req *req)
 struct filling {
 	struct req *req;
 	SUSPENDS enum err (*handler)(struct req *req);
-	struct cache_life *life;
+	struct cache_life *life; /* cache_call.shorter */
 };
 
 /* Where a row is by now is told by its flush; should that word be lost, an answer does not say "pending" for its whole life. */
@@ -369,6 +369,7 @@ enum err http_cache_run(struct req *req, enum err (*handler)(struct req *req))
 	struct http_cache *h = req->cached = arena_zalloc(req->arena, sizeof(*h));
 
 	call.ctx = &f;
+	call.shorter = &call.life;
 	/* Strangers may not make the daemon work by a header. */
 	call.ask_source = req->who.role != ROLE_ANYONE && (asks(req, "no-cache") || asks(req, "max-age=0"));
 	h->forward = call.ask_source ? "request" : "uri-miss";
@@ -392,6 +393,7 @@ enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_not
 	enum err e;
 
 	call.ctx = &f;
+	call.shorter = &call.life;
 	req->cached = arena_zalloc(req->arena, sizeof(*req->cached));
 	*ret_note = (struct cache_note){.state = CACHE_BYPASS};
 	if (!http_cache_applies(req))

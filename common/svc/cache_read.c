@@ -371,13 +371,16 @@ SUSPENDS static enum err lead(struct cache *c, struct arena *arena, struct deadl
 SUSPENDS static enum err fill(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
 			      const struct str *keys, struct filling *f, bool led, struct flight *flight)
 {
+	struct cache_call filled = *call;
 	bool kept;
 	enum err e;
 
 	f->begun_us = loop_real_us(c->loop);
 	e = call->fill(call->ctx, &flight->bytes);
-	kept = led && link_is_open(c) && is_kept(call, e, flight->bytes.n) &&
-	       keep(c, arena, d, call, keys, f, e == ERR_NOT_FOUND, buf_str(&flight->bytes)) == OK;
+	if (call->shorter)
+		filled.life = *call->shorter;
+	kept = led && link_is_open(c) && is_kept(&filled, e, flight->bytes.n) &&
+	       keep(c, arena, d, &filled, keys, f, e == ERR_NOT_FOUND, buf_str(&flight->bytes)) == OK;
 	if (!kept && led)
 		release(c, arena, call, f->token);
 	if (e < 0) {
@@ -410,14 +413,14 @@ SUSPENDS static enum err lead_or_wait(struct cache *c, struct arena *arena, stru
 	}
 }
 
-/* This fiber fills, for itself and for whoever comes meanwhile. */
+/* This fiber fills, for itself and for whoever comes meanwhile. `away`: Redis has just not answered it, and is not waited for again. */
 SUSPENDS static enum err lead_flight(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
-				     const struct str *keys, struct str *ret, struct cache_note *note)
+				     const struct str *keys, bool away, struct str *ret, struct cache_note *note)
 {
 	struct flight *flight = flight_begin(c, call->key);
 	struct filling f = {0};
 	struct look l = {0};
-	enum err e = link_is_open(c) ? lead_or_wait(c, arena, d, call, keys, flight, &f, &l) : ERR_CACHE;
+	enum err e = !away && link_is_open(c) ? lead_or_wait(c, arena, d, call, keys, flight, &f, &l) : ERR_CACHE;
 
 	if (e == ERR_CANCELLED || e == ERR_TIMEOUT) {
 		flight_end(c, flight, false, e);
@@ -461,7 +464,7 @@ SUSPENDS static enum err follow_flight(struct cache *c, struct arena *arena, str
 }
 
 SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call,
-				     const struct str *keys, struct str *ret, struct cache_note *note)
+				     const struct str *keys, bool away, struct str *ret, struct cache_note *note)
 {
 	for (bool again = false;; again = true) {
 		struct flight *flight = hash_get(&c->flights, call->key);
@@ -469,13 +472,15 @@ SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struc
 		enum err e;
 
 		if (flight == NULL)
-			return lead_flight(c, arena, d, call, keys, ret, note);
+			return lead_flight(c, arena, d, call, keys, away, ret, note);
 		e = follow_flight(c, arena, d, flight, ret, note);
 		if (e == ERR_GONE)
 			continue;
 		if ((e != OK && e != ERR_NOT_FOUND) || again)
 			return e;
 		/* That one may have begun before a change of which this caller has been told; the next one has not. */
+		if (away)
+			continue;
 		e = look(c, arena, d, call, keys, &l);
 		if (e == ERR_CANCELLED)
 			return e;
@@ -509,7 +514,7 @@ enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d,
 	if (call->only_cached)
 		return ERR_CACHE;
 	count_missed(c, call, e != OK, l.level != LEVEL_NONE);
-	e = find_flight(c, arena, d, call, keys, ret, note);
+	e = find_flight(c, arena, d, call, keys, e == ERR_CACHE, ret, note);
 	if (e < 0 && e != ERR_CANCELLED && age == KEPT_FOR_ERRORS)
 		return give(c, call, &l, true, ret, note);
 	return e;
