@@ -53,3 +53,11 @@ const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena
 	}
 	return seen;
 }
+
+struct cache_call edges_of_call(const struct cache *c, struct arena *arena, const struct cache_call *call)
+{
+	struct cache_call whole = *call;
+
+	whole.tags = edges_follow(c, arena, call->tags);
+	return whole;
+}

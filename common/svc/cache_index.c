@@ -11,12 +11,12 @@
 #include "svc/cache_internal.h"
 
 #define TAGS_AT_ONCE 32 /* of one call */
-#define TAG_ARGS 6
+#define HEAD_ARGS 5
+#define TAG_ARGS 7
 #define REPLY_OF_TAG 6
-#define PAIRS_MAX 100000 /* tags of schools that one call raises everywhere */
+#define ORDER_MAX 4096 /* tags of one dry run; with more of them an entry may count twice */
 
-/* An envelope's hash of the tag, as the envelope has it. */
-static struct str hash_bytes(struct arena *arena, struct str epoch_key)
+struct str index_hash(struct arena *arena, struct str epoch_key)
 {
 	uint64_t hash = entry_tag_hash(epoch_key);
 	char *p = arena_alloc(arena, 8);
@@ -37,24 +37,20 @@ struct dropping {
 	struct cache *c;
 	struct deadline d;
 	bool dry_run;
-	struct cache_dropped *sum;
+	struct tag_state *first; /* of all of them; what comes before a tag has counted its entries already */
+	struct str hashes;       /* of a dry run, in this order */
 };
 
-struct tag_state {
-	struct str index, epoch, hash;
-	int64_t before, after, from; /* from -1: done */
-};
-
-static enum err take_reply(const struct dropping *x, struct tag_state *const *tags, size_t n, const struct redis_reply *reply)
+static enum err take_reply(struct tag_state *const *tags, size_t n, const struct redis_reply *reply)
 {
 	if (reply->type != REDIS_ARRAY || reply->n != n * REPLY_OF_TAG)
 		return ERR_CACHE;
 	for (size_t i = 0; i < n; i++) {
 		const struct redis_reply *v = reply->v + i * REPLY_OF_TAG;
 
-		x->sum->live += (uint64_t)v[0].i;
-		x->sum->expired += (uint64_t)v[1].i;
-		x->sum->stale += (uint64_t)v[2].i;
+		tags[i]->sum->live += (uint64_t)v[0].i;
+		tags[i]->sum->expired += (uint64_t)v[1].i;
+		tags[i]->sum->stale += (uint64_t)v[2].i;
 		tags[i]->before = v[3].i;
 		tags[i]->after = v[4].i;
 		tags[i]->from = v[5].i;
@@ -65,7 +61,7 @@ static enum err take_reply(const struct dropping *x, struct tag_state *const *ta
 SUSPENDS static enum err drop_call(const struct dropping *x, struct arena *arena, const char *mode, struct tag_state *const *tags,
 				   size_t n)
 {
-	struct str *args = arena_array(arena, 4 + n * TAG_ARGS, sizeof(*args));
+	struct str *args = arena_array(arena, HEAD_ARGS + n * TAG_ARGS, sizeof(*args));
 	struct redis_reply reply;
 	enum err e;
 
@@ -73,8 +69,9 @@ SUSPENDS static enum err drop_call(const struct dropping *x, struct arena *arena
 	args[1] = str_of(x->c->channel);
 	args[2] = number(arena, EPOCH_LIFE_S);
 	args[3] = number(arena, INDEX_CHUNK);
+	args[4] = x->hashes;
 	for (size_t i = 0; i < n; i++) {
-		struct str *of = args + 4 + i * TAG_ARGS;
+		struct str *of = args + HEAD_ARGS + i * TAG_ARGS;
 
 		of[0] = tags[i]->index;
 		of[1] = tags[i]->epoch;
@@ -82,9 +79,10 @@ SUSPENDS static enum err drop_call(const struct dropping *x, struct arena *arena
 		of[3] = number(arena, tags[i]->before);
 		of[4] = number(arena, tags[i]->after);
 		of[5] = number(arena, tags[i]->from);
+		of[6] = number(arena, tags[i] - x->first);
 	}
-	e = index_script(x->c, arena, x->d, &LUA_CACHE_DROP, (struct redis_args){args, 4 + n * TAG_ARGS}, &reply);
-	return e != OK ? e : take_reply(x, tags, n, &reply);
+	e = index_script(x->c, arena, x->d, &LUA_CACHE_DROP, (struct redis_args){args, HEAD_ARGS + n * TAG_ARGS}, &reply);
+	return e != OK ? e : take_reply(tags, n, &reply);
 }
 
 static size_t not_done(struct tag_state *tags, size_t n, struct tag_state **ret)
@@ -115,30 +113,38 @@ SUSPENDS static enum err drop_some(const struct dropping *x, struct arena *arena
 	return e;
 }
 
-/* What could not be raised is in the journal before the caller hears of it. */
-static void journal_all(struct cache *c, const struct str *keys, size_t n)
+static void put_order(struct dropping *x, struct arena *arena, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		journal_add(c, keys[i]);
+	struct buf hashes = buf_in(arena);
+
+	for (size_t i = 0; i < n && n <= ORDER_MAX; i++)
+		buf_puts(&hashes, x->first[i].hash);
+	x->hashes = buf_str(&hashes);
 }
 
-SUSPENDS static enum err drop_pairs(const struct dropping *x, struct arena *arena, struct tag_state *tags, struct str *epochs,
-				    size_t n)
+enum err index_drop(struct cache *c, struct arena *arena, struct deadline d, struct tag_state *tags, size_t n, bool dry_run)
 {
+	struct dropping x = {.c = c, .d = d, .dry_run = dry_run, .first = tags, .hashes = STR("")};
 	enum err e = OK;
 
-	for (size_t i = 0; i < n && !x->dry_run; i++)
-		memory_raise(&x->c->memory, epochs[i]);
+	if (dry_run)
+		put_order(&x, arena, n);
+	else
+		c->stats.raised_tags += n;
+	for (size_t i = 0; i < n && !dry_run; i++)
+		memory_raise(&c->memory, tags[i].epoch);
 	for (size_t from = 0; from < n; from += TAGS_AT_ONCE) {
 		size_t some = n - from < TAGS_AT_ONCE ? n - from : TAGS_AT_ONCE;
 		bool raised = false;
-		enum err one = x->c->shut ? ERR_CACHE : drop_some(x, arena, tags + from, some, &raised);
+		enum err one = c->shut ? ERR_CACHE : drop_some(&x, arena, tags + from, some, &raised);
 
-		if (one != OK && !raised && !x->dry_run)
-			journal_all(x->c, epochs + from, some);
-		if (one != OK && raised) /* unreachable all the same; what is left of it ends by itself */
-			x->sum->complete = false;
-		else if (one != OK)
+		/* What could not be raised is in the journal before the caller hears of it; of what was, the rest ends by itself. */
+		for (size_t i = from; i < from + some && one != OK && !dry_run; i++) {
+			if (!raised)
+				journal_add(c, tags[i].epoch);
+			tags[i].sum->complete = false;
+		}
+		if (one != OK && !(raised && !dry_run))
 			e = one;
 	}
 	return e;
@@ -149,24 +155,20 @@ static struct tag_state state_of(const struct cache *c, struct arena *arena, str
 	struct str epoch = link_epoch_key(c, arena, school, tag);
 
 	return (struct tag_state){
-		.index = link_index_key(c, arena, school, tag), .epoch = epoch, .hash = hash_bytes(arena, epoch)};
+		.index = link_index_key(c, arena, school, tag), .epoch = epoch, .hash = index_hash(arena, epoch)};
 }
 
 enum err cache_drop_tags(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags, bool dry_run,
 			 struct cache_dropped *ret)
 {
 	struct tag_state *states = arena_array(arena, tags->n + 1, sizeof(*states));
-	struct str *epochs = arena_array(arena, tags->n + 1, sizeof(*epochs));
-	const struct dropping x = {c, d, dry_run, ret};
 
 	*ret = (struct cache_dropped){.complete = true};
 	for (size_t i = 0; i < tags->n; i++) {
 		states[i] = state_of(c, arena, tags->school, tags->v[i]);
-		epochs[i] = states[i].epoch;
+		states[i].sum = ret;
 	}
-	if (!dry_run)
-		c->stats.raised_tags += tags->n;
-	return drop_pairs(&x, arena, states, epochs, tags->n);
+	return index_drop(c, arena, d, states, tags->n, dry_run);
 }
 
 /* ---- all of several tags ---- */
@@ -235,84 +237,6 @@ enum err cache_drop_all_of(struct cache *c, struct arena *arena, struct deadline
 		memory_forget(&c->memory);
 	if (e != OK)
 		ret->complete = false;
-	return e;
-}
-
-/* ---- in every school ---- */
-
-struct everywhere {
-	const struct cache_tags *tags;
-	struct uuid *schools; /* of each pair */
-	size_t *which;        /* tag of each pair */
-	size_t n, cap;
-};
-
-/* "cache:<env>:epoch:{school}:tag": is the tag one of those? */
-static void take_epoch(struct everywhere *w, const struct cache *c, struct arena *arena, struct arena *scratch, struct str key)
-{
-	struct str rest;
-	struct uuid school;
-
-	if (!name_school(c, STR("epoch:"), key, &school, &rest))
-		return;
-	for (size_t i = 0; i < w->tags->n; i++) {
-		if (!str_eq(link_epoch_key(c, scratch, school, w->tags->v[i]), key))
-			continue;
-		if (w->n == w->cap) {
-			size_t cap = w->cap ? 2 * w->cap : 64;
-
-			w->schools = arena_regrow(arena, w->schools, w->cap * sizeof(*w->schools), cap * sizeof(*w->schools));
-			w->which = arena_regrow(arena, w->which, w->cap * sizeof(*w->which), cap * sizeof(*w->which));
-			w->cap = cap;
-		}
-		w->schools[w->n] = school;
-		w->which[w->n++] = i;
-	}
-}
-
-/* An epoch is there before an entry under it is filled, and a missing one counts as just raised, so the walk misses nothing. */
-SUSPENDS static enum err find_schools(struct everywhere *w, struct cache *c, struct arena *arena, struct deadline d)
-{
-	struct walk walk = {.c = c, .d = d, .match = str_of(arena_printf(arena, "%sepoch:*", c->shared))};
-	struct arena *scratch = arena_new();
-	enum err e = OK;
-
-	while (e == OK && !walk.done && w->n < PAIRS_MAX) {
-		struct redis_reply keys;
-
-		e = walk_next(&walk, scratch, &keys);
-		for (size_t i = 0; e == OK && i < keys.n; i++)
-			take_epoch(w, c, arena, scratch, keys.v[i].s);
-		arena_clear(scratch);
-	}
-	arena_free(scratch);
-	return e;
-}
-
-enum err cache_drop_everywhere(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags,
-			       bool dry_run, struct cache_dropped *ret)
-{
-	struct everywhere w = {.tags = tags};
-	const struct dropping x = {c, d, dry_run, ret};
-	struct tag_state *states;
-	struct str *epochs;
-	enum err e = find_schools(&w, c, arena, d);
-
-	*ret = (struct cache_dropped){.complete = w.n < PAIRS_MAX};
-	if (e != OK)
-		return e;
-	states = arena_array(arena, w.n + 1, sizeof(*states));
-	epochs = arena_array(arena, w.n + 1, sizeof(*epochs));
-	for (size_t i = 0; i < w.n; i++) {
-		states[i] = state_of(c, arena, w.schools[i], tags->v[w.which[i]]);
-		epochs[i] = states[i].epoch;
-	}
-	if (!dry_run)
-		c->stats.raised_tags += w.n;
-	e = drop_pairs(&x, arena, states, epochs, w.n);
-	if (!dry_run)
-		memories_forget(
-			c); /* an epoch that was evicted names its school no more, but memories may still have entries under it */
 	return e;
 }
 

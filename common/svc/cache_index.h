@@ -6,8 +6,8 @@
  * INDEX_CHUNK members, so no other client of Redis waits for more than a few milliseconds, and ends between two of them when its caller is
  * cancelled or out of time (complete = false; what was raised is unreachable all the same).
  *
- * There is no graph of tags. An entry names the tags of everything that it was made of (at most CACHE_TAGS_MAX), so raising a part's tag reaches every
- * whole that shows it: the edge stands at the entry, cannot form a cycle, and costs nothing to follow.
+ * Invalidation follows no edges, for entries carry the tags of all that they depend on (cache.h, struct cache_edge): raising a part's tag reaches every
+ * whole that shows it, whoever raises.
  */
 #ifndef S24_SVC_CACHE_INDEX_H
 #define S24_SVC_CACHE_INDEX_H
@@ -32,6 +32,22 @@ SUSPENDS MUST_CHECK enum err cache_drop_all_of(struct cache *c, struct arena *ar
 /* cache_drop_tags in every school that has ever kept something under one of the tags; tags->school is not looked at. Walks through the keys. */
 SUSPENDS MUST_CHECK enum err cache_drop_everywhere(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags, bool dry_run,
 						   struct cache_dropped *ret);
+
+/* Tags in which * stands for any text ("class:*", "table:*.users"), in several groups, each with a sum of its own; an entry is counted in the first that has
+ * it. school NULL: in every one. */
+struct cache_group {
+	const struct str *tags;
+	size_t n;
+	struct cache_dropped dropped;
+};
+SUSPENDS MUST_CHECK enum err cache_drop_groups(struct cache *c, struct arena *arena, struct deadline d, const struct uuid *school,
+					       struct cache_group *groups, size_t n, bool dry_run);
+/* cache_drop_all_of, in every school that has kept something under each of them. */
+SUSPENDS MUST_CHECK enum err cache_drop_all_of_everywhere(struct cache *c, struct arena *arena, struct deadline d, const struct cache_tags *tags,
+							  bool dry_run, struct cache_dropped *ret);
+/* Whatever a school has; nil: what is of no school. Every epoch of it is raised, and every entry freed. */
+SUSPENDS MUST_CHECK enum err cache_drop_school(struct cache *c, struct arena *arena, struct deadline d, struct uuid school, bool dry_run,
+					       struct cache_dropped *ret);
 
 /*
  * Entries by name. In a pattern * stands for any text and ? for a character; \* and \? for themselves, and everything else too. It is matched behind the
@@ -76,6 +92,8 @@ struct cache_index_size { /* as the last sweep of any process found it */
 	int64_t at_us; /* 0: none yet */
 };
 struct cache_index_size cache_index_size(const struct cache *c);
+/* How it is now. Walks through the keys, and changes nothing. */
+SUSPENDS MUST_CHECK enum err cache_index_count(struct cache *c, struct arena *arena, struct deadline d, struct cache_index_size *ret);
 /* One sweep, whoever else sweeps: members that have ended go, and so do those of older generations. */
 SUSPENDS MUST_CHECK enum err cache_index_sweep(struct cache *c, struct arena *arena, struct deadline d, struct cache_index_size *ret);
 /* Sweeps every few minutes, one process of the fleet at a time, and clears away older generations after cache_clear. */

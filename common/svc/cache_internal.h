@@ -76,7 +76,7 @@ struct cache {
 	struct redis_sub *news;
 	bool closing, shut;         /* shut: Redis is not asked, until a probe has been answered */
 	unsigned failures;
-	int64_t heard_us; /* monotonic: Redis' last answer */
+	int64_t heard_us; /* monotonic: when the last call that Redis has answered was sent */
 	struct fiber *keeper;
 	struct waitq wake; /* the keeper, when there is something in the journal */
 	char channel[80];
@@ -108,6 +108,17 @@ uint64_t cache_random(struct cache *c);
 /* Epoch keys of tags, with room behind them for what they are told under. */
 struct str *link_epoch_keys(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
 
+/* ---- cache_index.c: invalidation by tags that are known ------------------------------------------------------------------------- */
+
+struct tag_state {
+	struct str index, epoch, hash; /* the last as an envelope has it: index_hash */
+	struct cache_dropped *sum;
+	int64_t before, after, from; /* of the script; from -1: done */
+};
+struct str index_hash(struct arena *arena, struct str epoch_key);
+/* Raises (unless dry_run) all of them, frees what is under them, and adds to the sums; an entry is counted under the first of its tags. */
+SUSPENDS MUST_CHECK enum err index_drop(struct cache *c, struct arena *arena, struct deadline d, struct tag_state *tags, size_t n, bool dry_run);
+
 /* ---- cache_scan.c: the administration's calls and walks ------------------------------------------------------------------------ */
 
 /* As link_call and link_script, with a second's patience; what the server refuses is ERR_CACHE, and no reason to shut the gate. */
@@ -126,6 +137,8 @@ SUSPENDS MUST_CHECK enum err walk_next(struct walk *w, struct arena *arena, stru
 bool name_school(const struct cache *c, struct str what, struct str key, struct uuid *ret_school, struct str *ret_rest);
 bool name_entry(const struct cache *c, struct str key, int64_t *ret_generation, struct uuid *ret_school);
 void memories_forget(struct cache *c); /* of this process now, of the others by the news */
+/* Entries whose whole names match a glob of Redis. */
+SUSPENDS MUST_CHECK enum err drop_glob(struct cache *c, struct deadline d, struct str glob, bool dry_run, struct cache_dropped *ret);
 SUSPENDS MUST_CHECK enum err drop_generations(struct cache *c, struct arena *arena, struct deadline d, int64_t older_than, struct cache_dropped *ret);
 
 /* ---- cache_count.c ----------------------------------------------------------------------------------------------------------------- */
@@ -140,10 +153,7 @@ void counts_done(struct cache *c);
 /* ---- cache_edge.c ------------------------------------------------------------------------------------------------------------- */
 /* The tags, and those that they depend on by the service's edges; the same list when there are none. */
 const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
-
-/* ---- cache_edge.c ------------------------------------------------------------------------------------------------------------- */
-/* The tags, and those that they depend on by the service's edges; the same list when there are none. */
-const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
+struct cache_call edges_of_call(const struct cache *c, struct arena *arena, const struct cache_call *call); /* with these */
 
 /* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
 /* cache_read without its time being taken. */

@@ -491,9 +491,10 @@ SUSPENDS static enum err find_flight(struct cache *c, struct arena *arena, struc
 
 /* ---- the whole of it ---- */
 
-enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, struct str *ret,
+enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *asked, struct str *ret,
 			struct cache_note *note)
 {
+	const struct cache_call whole = edges_of_call(c, arena, asked), *call = &whole;
 	struct str *keys = link_epoch_keys(c, arena, call->tags);
 	struct look l = {0};
 	enum freshness age = OVER;
@@ -520,8 +521,9 @@ enum err read_uncounted(struct cache *c, struct arena *arena, struct deadline d,
 	return e;
 }
 
-void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call)
+void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *asked)
 {
+	const struct cache_call whole = edges_of_call(c, arena, asked), *call = &whole;
 	struct str *keys = link_epoch_keys(c, arena, call->tags);
 	struct filling f = {0};
 	struct look l = {0};
@@ -552,9 +554,9 @@ void cache_refresh(struct cache *c, struct arena *arena, struct deadline d, cons
 enum err cache_get(struct cache *c, struct arena *arena, struct deadline d, struct str key, const struct cache_tags *tags,
 		   struct str *ret, struct cache_note *note)
 {
-	struct cache_call call = {.key = key, .tags = tags};
+	struct cache_call call = {.key = key, .tags = edges_follow(c, arena, tags)};
 	struct look l;
-	enum err e = look(c, arena, d, &call, link_epoch_keys(c, arena, tags), &l);
+	enum err e = look(c, arena, d, &call, link_epoch_keys(c, arena, call.tags), &l);
 
 	*note = (struct cache_note){.state = CACHE_MISS};
 	if (e != OK)
@@ -569,15 +571,15 @@ enum err cache_get(struct cache *c, struct arena *arena, struct deadline d, stru
 enum err cache_set(struct cache *c, struct arena *arena, struct deadline d, struct str key, const struct cache_tags *tags,
 		   const struct cache_life *life, struct str bytes)
 {
-	struct cache_call call = {.key = key, .tags = tags, .life = *life};
-	struct str *keys = link_epoch_keys(c, arena, tags);
+	struct cache_call call = {.key = key, .tags = edges_follow(c, arena, tags), .life = *life};
+	struct str *keys = link_epoch_keys(c, arena, call.tags);
 	struct filling f = {.begun_us = loop_real_us(c->loop)};
 	bool leads;
 	enum err e;
 
 	if (life->ttl_s == 0 || !life_is_valid(life))
 		return ERR_INVALID;
-	if (bytes.n > CACHE_ENTRY_MAX || tags->n > CACHE_TAGS_MAX)
+	if (bytes.n > CACHE_ENTRY_MAX || call.tags->n > CACHE_TAGS_MAX)
 		return ERR_TOO_LARGE;
 	e = lead(c, arena, d, &call, keys, false, &f, &leads);
 	return e != OK ? e : keep(c, arena, d, &call, keys, &f, false, bytes);

@@ -284,24 +284,29 @@ static enum err glob_of(const struct cache *c, struct str pattern, struct buf *b
 	return OK;
 }
 
+enum err drop_glob(struct cache *c, struct deadline d, struct str glob, bool dry_run, struct cache_dropped *ret)
+{
+	struct picking p = {.dry_run = dry_run, .sum = ret};
+
+	*ret = (struct cache_dropped){.complete = true};
+	return drop_matching(c, d, glob, &p);
+}
+
 enum err cache_drop_pattern(struct cache *c, struct arena *arena, struct deadline d, struct str pattern, bool dry_run,
 			    struct cache_dropped *ret)
 {
-	struct picking p = {.dry_run = dry_run, .sum = ret};
 	struct buf glob = buf_in(arena);
 	enum err e = glob_of(c, pattern, &glob);
 
 	*ret = (struct cache_dropped){.complete = true};
-	return e != OK ? e : drop_matching(c, d, buf_str(&glob), &p);
+	return e != OK ? e : drop_glob(c, d, buf_str(&glob), dry_run, ret);
 }
 
 enum err cache_drop_named(struct cache *c, struct arena *arena, struct deadline d, struct str text, bool dry_run,
 			  struct cache_dropped *ret)
 {
-	struct picking p = {.dry_run = dry_run, .sum = ret};
 	struct buf glob = buf_in(arena);
 
-	*ret = (struct cache_dropped){.complete = true};
 	buf_printf(&glob, "%s*:v*:{*}:*", c->shared);
 	for (size_t i = 0; i < text.n; i++) {
 		if (strchr("*?[]^\\", text.p[i]) != NULL)
@@ -309,7 +314,7 @@ enum err cache_drop_named(struct cache *c, struct arena *arena, struct deadline 
 		buf_putc(&glob, text.p[i]);
 	}
 	buf_putc(&glob, '*');
-	return drop_matching(c, d, buf_str(&glob), &p);
+	return drop_glob(c, d, buf_str(&glob), dry_run, ret);
 }
 
 enum err drop_generations(struct cache *c, struct arena *arena, struct deadline d, int64_t older_than, struct cache_dropped *ret)

@@ -30,20 +30,21 @@ struct cache_index_size cache_index_size(const struct cache *c)
 
 /* ---- members that have ended ---- */
 
-SUSPENDS static enum err sweep_some(struct cache *c, struct arena *arena, struct deadline d, const struct str *keys, size_t n,
-				    struct cache_index_size *size)
+/* most 0: counts alone. */
+SUSPENDS static enum err sweep_some(struct cache *c, struct arena *arena, struct deadline d, int most, const struct str *keys,
+				    size_t n, struct cache_index_size *size)
 {
 	struct str args[KEYS_AT_ONCE + 1];
 	struct redis_reply reply = {0};
 	enum err e;
 
-	args[0] = str_of(arena_printf(arena, "%d", INDEX_CHUNK));
+	args[0] = str_of(arena_printf(arena, "%d", most));
 	memcpy(args + 1, keys, n * sizeof(*keys));
 	do {
 		e = index_script(c, arena, d, &LUA_CACHE_SWEEP, (struct redis_args){args, n + 1}, &reply);
 		if (e == OK && (reply.type != REDIS_ARRAY || reply.n != 4))
 			e = ERR_CACHE;
-	} while (e == OK && reply.v[3].i != 0);
+	} while (e == OK && reply.v[3].i != 0 && most != 0);
 	if (e != OK)
 		return e;
 	size->members += (uint64_t)reply.v[1].i;
@@ -87,7 +88,7 @@ SUSPENDS static enum err forget_generations(struct cache *c, struct arena *arena
 	return e;
 }
 
-SUSPENDS static enum err sweep_indexes(struct cache *c, struct arena *arena, struct deadline d, bool generations,
+SUSPENDS static enum err sweep_indexes(struct cache *c, struct arena *arena, struct deadline d, int most, bool generations,
 				       struct cache_index_size *size)
 {
 	struct walk walk = {.c = c, .d = d, .match = str_of(arena_printf(arena, "%sindex:*", c->shared))};
@@ -106,12 +107,23 @@ SUSPENDS static enum err sweep_indexes(struct cache *c, struct arena *arena, str
 				e = forget_generations(c, scratch, d, names.v[i].s);
 			keys[n++] = names.v[i].s;
 			if (e == OK && (n == KEYS_AT_ONCE || i + 1 == names.n)) {
-				e = sweep_some(c, scratch, d, keys, n, size);
+				e = sweep_some(c, scratch, d, most, keys, n, size);
 				n = 0;
 			}
 		}
 	}
 	arena_free(scratch);
+	return e;
+}
+
+enum err cache_index_count(struct cache *c, struct arena *arena, struct deadline d, struct cache_index_size *ret)
+{
+	struct cache_index_size size = {0};
+	enum err e = sweep_indexes(c, arena, d, 0, false, &size);
+
+	size.at_us = loop_real_us(c->loop);
+	if (e == OK)
+		*ret = size;
 	return e;
 }
 
@@ -138,7 +150,7 @@ enum err cache_index_sweep(struct cache *c, struct arena *arena, struct deadline
 	if (e == OK && marked)
 		e = drop_generations(c, arena, d, c->generation, &dropped);
 	if (e == OK)
-		e = sweep_indexes(c, arena, d, marked, &size);
+		e = sweep_indexes(c, arena, d, INDEX_CHUNK, marked, &size);
 	if (e == OK && marked && dropped.complete)
 		e = index_call(c, arena, d, REDIS_ARGS(STR("DEL"), shared_key(c, arena, "cleared")), &reply);
 	if (e != OK)

@@ -2,10 +2,11 @@
 -- Invalidates tags: raises all their epochs first, so that nothing under them is readable any more, then frees what their indexes name (cache_index.h).
 --
 -- ARGV   mode ('raise': raise and free; 'free': go on freeing; 'count': change nothing), news channel, epochs' life in s, members to look at,
---        then for each tag: index key, epoch key, hash of the tag as envelopes have it, epoch before, epoch after ('' when mode is not 'free'), rank to go on at
+--        for 'count' the hashes of all tags of the invalidation in their order, then for each tag: index key, epoch key, hash of the tag as envelopes
+--        have it, epoch before, epoch after ('' when mode is not 'free'), rank to go on at, its place among all tags
 -- Reply  for each tag: live entries, expired members, entries that were unreachable before, epoch before, epoch after, rank to go on at (-1: done)
 -- An index is ordered by the ends of its members, so what has expired stands in front and is not looked at. An entry that was overwritten with other tags,
--- or filled since the raising, stays; of the latter so does its member.
+-- or filled since the raising, stays; of the latter so does its member. Counting leaves out what an earlier tag of the order has counted.
 local mode, left, reply, raised = ARGV[1], tonumber(ARGV[4]), {}, {}
 local t = redis.call('TIME')
 local now_ms = ('(%.0f'):format(t[1] * 1000 + math.floor(t[2] / 1000))
@@ -33,9 +34,25 @@ local function epoch_in(head, hash)
 	end
 end
 
+local order = {}
+for i = 1, #ARGV[5], 8 do
+	local hash = ARGV[5]:sub(i, i + 7)
+	if not order[hash] then order[hash] = (i - 1) / 8 end
+end
+
+local function counted_before(head, place)
+	if head:byte(1) ~= 1 then return false end
+	for at = 41, 25 + 16 * head:byte(4), 16 do
+		local other = order[head:sub(at, at + 7)]
+		if other and other < place then return true end
+	end
+	return false
+end
+
 local tags = {}
-for i = 5, #ARGV, 6 do
-	local tag = {index = ARGV[i], epoch = ARGV[i + 1], hash = ARGV[i + 2], before = tonumber(ARGV[i + 3]), after = tonumber(ARGV[i + 4]), from = tonumber(ARGV[i + 5])}
+for i = 6, #ARGV, 7 do
+	local tag = {index = ARGV[i], epoch = ARGV[i + 1], hash = ARGV[i + 2], before = tonumber(ARGV[i + 3]), after = tonumber(ARGV[i + 4]), from = tonumber(ARGV[i + 5]),
+		place = tonumber(ARGV[i + 6])}
 	if mode ~= 'free' then
 		tag.before = tonumber(redis.call('GET', tag.epoch) or 0)
 		tag.after = tag.before
@@ -72,7 +89,9 @@ for _, tag in ipairs(tags) do
 		for i = 1, #members do
 			local head = redis.call('GETRANGE', members[i], 0, 231)
 			local epoch = head ~= '' and epoch_in(head, tag.hash) or nil
-			if epoch == before then
+			if mode == 'count' and head ~= '' and counted_before(head, tag.place) then
+				epoch = nil
+			elseif epoch == before then
 				live = live + 1
 				gone[#gone + 1] = members[i]
 				removed[#removed + 1] = members[i]

@@ -2,7 +2,7 @@
 -- Takes out of tag indexes what has expired; Redis itself drops an index that becomes empty (cache_index.h).
 --
 -- ARGV   most to take out, index keys…
--- Reply  members taken out, members that remain, indexes that remain, 1 when there was more to take out
+-- Reply  members taken out, members that remain (with most 0: that have not expired), indexes that remain, 1 when there was more to take out
 local left, taken, remain, indexes, more = tonumber(ARGV[1]), 0, 0, 0, 0
 local t = redis.call('TIME')
 local now_ms = ('(%.0f'):format(t[1] * 1000 + math.floor(t[2] / 1000))
@@ -18,6 +18,7 @@ for i = 2, #ARGV do
 		left = left - expired
 	end
 	local size = redis.call('ZCARD', ARGV[i])
+	if ARGV[1] == '0' then size = size - redis.call('ZCOUNT', ARGV[i], '-inf', now_ms) end
 	remain = remain + size
 	if size > 0 then indexes = indexes + 1 end
 end
