@@ -31,9 +31,8 @@ def declarations_of(file: str, text: str) -> str:
             found[match[1]] = names
     if "tables" in found and len(found["tables"]) > TABLES_MAX:
         raise SystemExit(f"{file}: rows of more than {TABLES_MAX} tables are not kept")
-    if "tables" in found and re.search(r"_live_v\d", text):
-        raise SystemExit(f"{file}: a list source's rows are not kept by statement (common/svc/cache_query.h says why)")
-    return "".join(f"\n\t.{kind} = (const char *const[]){{{', '.join(chr(34) + name + chr(34) for name in names)}, NULL}}," for kind, names in sorted(found.items()))
+    live = "\n\t.live = true," if re.search(r"_live_v\d", text) else ""
+    return live + "".join(f"\n\t.{kind} = (const char *const[]){{{', '.join(chr(34) + name + chr(34) for name in names)}, NULL}}," for kind, names in sorted(found.items()))
 
 
 def dicts(out: pathlib.Path, files: list[str]) -> None:

@@ -31,6 +31,7 @@ struct pg_stmt {
 	const char *sql;
 	/* What the head of its file declares ("-- tables: auth.users", "-- writes: auth.users"), NULL-terminated; NULL: it does not. */
 	const char *const *tables, *const *writes;
+	bool live; /* it reads list sources (E_live), which take what is buffered as parameters */
 };
 
 enum pg_type { PG_T_NULL, PG_T_UUID, PG_T_TEXT, PG_T_INT4, PG_T_INT8, PG_T_FLOAT8, PG_T_BOOL, PG_T_TIME, PG_T_DATE, PG_T_JSONB, PG_T_BYTEA,

@@ -7,9 +7,23 @@
 
 #include "base/str.h"
 #include "io/crypto.h"
+#include "svc/buffers.h"
 #include "svc/daemon.h"
+#include "svc/service.h"
 
 /* ---- tags ---- */
+
+/* Rows come into it by the worker's flush, which raises `table:` and no lists. */
+static bool is_flushed(const struct req *req, const char *table)
+{
+	const struct entity *const *e = daemon_service(req->daemon)->entities;
+
+	for (size_t i = 0; e && e[i]; i++) {
+		if (e[i]->write != THROUGH && strcmp(e[i]->table, table) == 0)
+			return true;
+	}
+	return false;
+}
 
 static struct cache_tags tags_of(struct req *req, const struct pg_stmt *stmt, const struct cache_tags *scope)
 {
@@ -23,7 +37,7 @@ static struct cache_tags tags_of(struct req *req, const struct pg_stmt *stmt, co
 	}
 	for (const char *const *t = stmt->tables; *t; t++) {
 		cache_tag(&tags, req->arena, "bulk:", str_of(*t));
-		if (!scoped)
+		if (!scoped || (!stmt->live && is_flushed(req, *t)))
 			cache_tag(&tags, req->arena, "table:", str_of(*t));
 	}
 	return tags;
@@ -174,16 +188,29 @@ struct asking {
 	const struct pg_stmt *stmt;
 	struct pg_params params;
 	const struct schema *out;
+	SUSPENDS enum err (*read)(struct req *req, void *arg, struct list *ret);
+	void *arg;
 	struct list rows;
 	bool asked; /* by this very request: its rows stand here */
 };
+
+/* In front of the rows: whoever waits for them is told that the buffer could not be asked. */
+enum { ROWS_COMPLETE, ROWS_DATABASE_ONLY };
+
+SUSPENDS static enum err read_by_statement(struct req *req, void *arg, struct list *ret)
+{
+	const struct asking *a = arg;
+
+	return db_query(req, a->stmt, a->params, a->out, ret);
+}
 
 SUSPENDS static enum err fill(void *ctx, struct buf *to)
 {
 	struct asking *a = ctx;
 	struct daemon *d = a->req->daemon;
 	int64_t from = loop_mono_us(daemon_loop(d));
-	enum err e = db_query(a->req, a->stmt, a->params, a->out, &a->rows);
+	enum err e = a->read(a->req, a->arg, &a->rows);
+	bool partial = a->req->database_only;
 	struct query_stat *stat = query_stat_of(d, a->stmt);
 
 	stat->misses++;
@@ -192,8 +219,9 @@ SUSPENDS static enum err fill(void *ctx, struct buf *to)
 	a->asked = e == OK;
 	if (e != OK)
 		return e;
+	buf_putc(to, partial ? ROWS_DATABASE_ONLY : ROWS_COMPLETE);
 	query_pack(a->out, &a->rows, to);
-	return a->rows.n > QUERY_ROWS_MAX || to->n > QUERY_BYTES_MAX ? ERR_GONE : OK;
+	return partial || a->rows.n > QUERY_ROWS_MAX || to->n > QUERY_BYTES_MAX ? ERR_GONE : OK;
 }
 
 static void note_kept(struct asking *a, const struct cache_call *call, size_t bytes)
@@ -226,46 +254,81 @@ static void note_answer(struct req *req, bool hit, int64_t written_us, int64_t f
 	q->hits++;
 }
 
-static bool can_be_kept(const struct req *req, const struct pg_stmt *stmt)
+/* Without the buffer an answer says that it is of the database only, and kept rows would not. */
+static bool can_be_kept(struct req *req, const struct pg_stmt *stmt)
 {
-	return req->daemon->caches && stmt->tables && stmt->tables[0] && !req_is_write(req);
+	return req->daemon->caches && stmt->tables && stmt->tables[0] && !req_is_write(req) &&
+	       (!stmt->live || redis_is_up(req_buffer(req)));
+}
+
+SUSPENDS static enum err take_rows(struct asking *a, struct str bytes, struct list *ret)
+{
+	enum err e = ERR_CORRUPT;
+
+	if (bytes.n != 0)
+		e = query_unpack(a->out, (struct str){bytes.p + 1, bytes.n - 1}, a->req->arena, ret);
+	if (e == ERR_CORRUPT)
+		return a->read(a->req, a->arg, ret);
+	a->req->database_only = a->req->database_only || bytes.p[0] == ROWS_DATABASE_ONLY;
+	return e;
+}
+
+SUSPENDS static enum err ask(struct asking *a, const struct query_life *life, const struct cache_tags *scope, struct list *ret)
+{
+	struct req *req = a->req;
+	struct query_stat *stat = query_stat_of(req->daemon, a->stmt);
+	unsigned ttl = life->ttl_s != 0 ? life->ttl_s : (unsigned)req->daemon->settings.cache_ttl.v[life->kind];
+	struct cache_tags tags = tags_of(req, a->stmt, scope);
+	struct cache_call call = {
+		.tags = &tags, .life = {.ttl_s = ttl, .memory = life->memory && !req->filling}, .fill = fill, .ctx = a};
+	struct cache_note note;
+	struct str bytes;
+	enum err e;
+
+	call.key = key_of(req, a->stmt, a->params, a->out, stat->fingerprint);
+	e = cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, &note);
+	note_answer(req, e == OK && !a->asked && note.state == CACHE_HIT, note.written_us, note.fresh_until_us);
+	if (e != OK)
+		return e;
+	if (a->asked) {
+		if (note.state == CACHE_MISS && tags.n <= CACHE_TAGS_MAX && a->rows.n <= QUERY_ROWS_MAX &&
+		    bytes.n <= QUERY_BYTES_MAX && bytes.p[0] == ROWS_COMPLETE)
+			note_kept(a, &call, bytes.n);
+		*ret = a->rows;
+		return OK;
+	}
+	query_stat_of(req->daemon, a->stmt)->hits++;
+	return take_rows(a, bytes, ret);
+}
+
+enum err db_rows_kept(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,
+		      const struct query_life *life, const struct cache_tags *scope,
+		      enum err (*read)(struct req *req, void *arg, struct list *ret), void *arg, struct list *ret)
+{
+	struct asking a = {.req = req, .stmt = stmt, .params = params, .out = out, .read = read, .arg = arg};
+	struct query_stat *stat = query_stat_of(req->daemon, stmt);
+
+	stat->calls++;
+	if (can_be_kept(req, stmt))
+		return ask(&a, life, scope, ret);
+	stat->bypassed++;
+	req->queries.misses++;
+	return read(req, arg, ret);
 }
 
 enum err db_query_kept(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,
 		       const struct query_life *life, const struct cache_tags *scope, struct list *ret)
 {
-	struct asking a = {.req = req, .stmt = stmt, .params = params, .out = out};
+	struct asking a = {.req = req, .stmt = stmt, .params = params, .out = out, .read = read_by_statement};
 	struct query_stat *stat = query_stat_of(req->daemon, stmt);
-	unsigned ttl = life->ttl_s != 0 ? life->ttl_s : (unsigned)req->daemon->settings.cache_ttl.v[life->kind];
-	struct cache_tags tags;
-	struct cache_call call = {.life = {.ttl_s = ttl, .memory = life->memory && !req->filling}, .fill = fill, .ctx = &a};
-	struct cache_note note;
-	struct str bytes;
-	enum err e;
 
+	a.arg = &a;
 	stat->calls++;
-	if (!can_be_kept(req, stmt)) {
-		stat->bypassed++;
-		req->queries.misses++;
-		return db_query(req, stmt, params, out, ret);
-	}
-	tags = tags_of(req, stmt, scope);
-	call.tags = &tags;
-	call.key = key_of(req, stmt, params, out, stat->fingerprint);
-	e = cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, &note);
-	note_answer(req, e == OK && !a.asked && note.state == CACHE_HIT, note.written_us, note.fresh_until_us);
-	if (e != OK)
-		return e;
-	if (a.asked) {
-		if (note.state == CACHE_MISS && tags.n <= CACHE_TAGS_MAX && a.rows.n <= QUERY_ROWS_MAX &&
-		    bytes.n <= QUERY_BYTES_MAX)
-			note_kept(&a, &call, bytes.n);
-		*ret = a.rows;
-		return OK;
-	}
-	query_stat_of(req->daemon, stmt)->hits++;
-	e = query_unpack(out, bytes, req->arena, ret);
-	return e == ERR_CORRUPT ? db_query(req, stmt, params, out, ret) : e;
+	if (!stmt->live && can_be_kept(req, stmt))
+		return ask(&a, life, scope, ret);
+	stat->bypassed++;
+	req->queries.misses++;
+	return db_query(req, stmt, params, out, ret);
 }
 
 enum err db_query_one_kept(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,

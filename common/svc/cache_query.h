@@ -6,12 +6,16 @@
  *	e = db_query_kept(req, &SQL_DIR_ROSTER, PG_PARAMS(PG_UUID(class_id)), &dir_student_schema, &life, NULL, &rows);
  *
  * A statement can be kept when the head of its file says what it reads: "-- tables: auth.students, auth.users" (cmake/embed.py; tests/integration/
- * check_sql.py compares that with the planner's word). One that does not is asked each time. So is everything in a request that writes: what is kept is
- * no base of a write. A statement over a list source (E_live) cannot say so: its overlay is a parameter, which after a flush is again what it was
- * before the write, while the table is not; such lists are kept as whole answers (cache_http.h), whose epochs come before the overlay.
+ * check_sql.py compares that with what PostgreSQL says it reads). One that does not is asked each time. So is everything in a request that writes: what
+ * is kept is no base of a write.
  *
- * The rows' tags are `bulk:` of each table, and `table:` too unless the caller names tags that stand for them. What changes a table raises them:
- * entities by themselves, other statements by "-- writes: auth.users" in their head, when they have run or their transaction is committed.
+ * Over a list source (E_live) an overlay is a parameter: after a flush it is again what it was before the write, while the table is not. So it is no part
+ * of the key, and it is taken behind the epochs, as the table is: db_rows_kept calls back for both. db_query_kept asks such a statement each time.
+ *
+ * The rows' tags are `bulk:` of each table, and `table:` too unless the caller names tags that stand for them (they cannot where the worker's flush brings
+ * rows into a table that is read without its overlay: a flush knows no lists). What changes a table raises them: entities by themselves, other
+ * statements by "-- writes: auth.users" in their head, when they have run or their transaction is committed; check_sql.py misses none of those.
+ * A kept answer may be made of kept rows: whatever tags one change has, they are raised in one step, so no answer is newer by its tags than its rows are.
  * The key is the statement (its name, its text without comments and needless white space), the parameters with their types, the fields that the rows have,
  * the school, and the caller's role.
  */
@@ -38,6 +42,12 @@ SUSPENDS MUST_CHECK enum err db_query_kept(struct req *req, const struct pg_stmt
 SUSPENDS MUST_CHECK enum err db_query_one_kept(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,
 					       const struct query_life *life, const struct cache_tags *scope, void *to);
 
+/* Rows that `read` gets by several calls, list sources' overlays among them. `params` is what they depend on beside the overlays, the time too if they do.
+ * `stmt` says which tables, and is what they are counted under. */
+SUSPENDS MUST_CHECK enum err db_rows_kept(struct req *req, const struct pg_stmt *stmt, struct pg_params params, const struct schema *out,
+					  const struct query_life *life, const struct cache_tags *scope,
+					  SUSPENDS enum err (*read)(struct req *req, void *arg, struct list *ret), void *arg, struct list *ret);
+
 /* ---- what changes tables (tx.c) ---- */
 /* The tables that a statement writes, by its head. */
 void query_writes(const struct pg_stmt *stmt, struct arena *arena, struct cache_tags *to);
@@ -58,10 +68,22 @@ struct query_stat {
 	char tags[512];        /* with spaces between */
 };
 struct query_totals {
-	uint64_t statements, calls, hits, misses, saved_us;
+	uint64_t statements, cached, calls, hits, misses, saved_us; /* cached: of those statements, which have had rows kept */
 };
 /* The most hit first, at most n of them, in the arena. */
 struct query_totals cache_query_stats(const struct daemon *d, struct arena *arena, size_t n, struct query_stat **ret, size_t *ret_n);
+
+/* GET /cache/query-stats, and the same object within /cache/stats and the report: `query_cache_schema` prints it. */
+#define QUERY_TOP_FIELDS(F, T)                                                                                                                       \
+	F(T, TEXT, query) F(T, TEXT, fingerprint) F(T, TEXT, cache_key) F(T, TIME, cached_at) F(T, INT, ttl) F(T, TEXTS, tags)                       \
+	F(T, INT, hit_count) F(T, INT, miss_count) F(T, INT, bypass_count) F(T, INT, error_count) F(T, FLOAT, mean_source_ms) F(T, FLOAT, saved_ms)   \
+	F(T, INT, bytes) F(T, INT, rows)
+#define QUERY_CACHE_FIELDS(F, T)                                                                                                                     \
+	F(T, INT, total_cached_queries) F(T, INT, total_cache_hits) F(T, INT, total_cache_misses) F(T, FLOAT, total_saved_ms)                        \
+	F(T, FLOAT, avg_hits_per_query) F(T, LIST, top_cached_queries, .sub = &query_top_schema)
+SCHEMA_STRUCT(query_top, QUERY_TOP_FIELDS);
+SCHEMA_STRUCT(query_cache, QUERY_CACHE_FIELDS);
+const struct query_cache *cache_query_shape(const struct daemon *d, struct arena *arena, size_t n);
 
 /* ---- inside, for tests ---- */
 /* The text that counts: without comments, white space outside of literals as little as it can be. Literals and quoted names stay as they are. */
