@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/schema.h"
 #include "base/str.h"
@@ -171,7 +172,7 @@ struct cache_repeat {
 
 SUSPENDS static void raise_again(struct daemon *d, struct arena *arena, struct cache_tags *tags)
 {
-	if (tags->n == 0)
+	if (tags->n == 0 || FAILPOINT_ERR("cache.before_repeat"))
 		return;
 	log_info("tags are raised again: nobody has said that they were", LOG_I("tags", tags->n), LOG_I("events", tags->n_told));
 	d->caches->stats.repeated += tags->n;

@@ -182,7 +182,7 @@ SUSPENDS static enum err read_some(struct tail *t, struct place *p, size_t *ret_
 	struct redis_reply r;
 	enum err e = call(t, arena, REDIS_ARGS(STR("XRANGE"), str_of(p->stream), from, to, STR("COUNT"), STR(COUNT_TEXT)), &r);
 
-	if (e == OK && (p->read || p->kept[0] != '\0') && (p->behind || r.n == TAIL_COUNT))
+	if (e == OK && (p->read || p->kept[0] != '\0') && (p->behind || r.n != 0))
 		e = look_for_gap(t, p, arena);
 	if (e == OK) {
 		p->behind = false;
@@ -202,6 +202,20 @@ static void begin(const struct tail *t, struct place *p)
 	int64_t now_ms = loop_real_us(daemon_loop(t->conf.daemon)) / US_PER_MS;
 
 	snprintf(p->last, ID_SIZE, "%" PRId64 "-0", now_ms - t->conf.back_s * 1000);
+}
+
+/* Where it ends is where the next look gives out up to. An end before what was read: the stream has been lost, with whatever followed. */
+SUSPENDS static enum err see_end(struct tail *t, struct place *p, struct arena *arena)
+{
+	enum err e = find_end(t, p->stream, arena, p->until);
+
+	if (e == OK && p->read && is_older(p->until, p->last)) {
+		log_warn("a stream of events was lost", LOG_S("stream", p->stream), LOG_S("after", p->last));
+		memcpy(p->last, p->until, ID_SIZE);
+		p->read = false;
+		t->conf.gap(t->conf.ctx, p->stream);
+	}
+	return e;
 }
 
 SUSPENDS static enum err look_at(struct tail *t, struct place *p)
@@ -225,7 +239,7 @@ SUSPENDS static enum err look_at(struct tail *t, struct place *p)
 	while (e == OK && n == TAIL_COUNT && !t->closing && !(t->conf.lagging && p->until[0] == '\0'))
 		e = read_some(t, p, &n);
 	if (e == OK && t->conf.lagging)
-		e = find_end(t, p->stream, arena, p->until);
+		e = see_end(t, p, arena);
 	if (e == OK)
 		keep_place(t, p, arena);
 	else
