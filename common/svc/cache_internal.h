@@ -63,6 +63,7 @@ void memory_forget(struct memory *m); /* all of it: something may have been miss
 struct journal { /* tags raised while Redis was away */
 	struct hash set;
 	bool all; /* too many: a new generation */
+	bool replaying; /* some of it was taken out and is being told */
 };
 
 struct cache {

@@ -37,7 +37,7 @@ uint64_t cache_random(struct cache *c)
 
 bool link_is_open(const struct cache *c)
 {
-	return !c->shut && !c->journal.all && c->journal.set.n == 0;
+	return !c->shut && !c->journal.all && !c->journal.replaying && c->journal.set.n == 0;
 }
 
 enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply)
@@ -183,42 +183,69 @@ void journal_add(struct cache *c, struct str epoch_key)
 	waitq_wake(&c->wake, SIZE_MAX, OK);
 }
 
-static void journal_drop(struct cache *c, const struct str *keys, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		free(hash_remove(&c->journal.set, keys[i]));
-}
-
-static size_t journal_some(struct cache *c, struct str *keys, size_t most)
+static size_t journal_take(struct cache *c, struct str *keys, size_t most)
 {
 	size_t at = 0, n = 0;
 	void *value;
 
 	while (n < most && hash_next(&c->journal.set, &at, &keys[n], &value))
 		n++;
+	for (size_t i = 0; i < n; i++)
+		hash_remove(&c->journal.set, keys[i]);
 	return n;
 }
 
-/* What was raised before this call is out when it returns OK; what comes in between is the next turn's. */
-SUSPENDS static enum err journal_replay(struct cache *c, struct arena *arena)
+static void journal_drop(struct cache *c)
+{
+	struct str key;
+
+	while (journal_take(c, &key, 1) != 0)
+		free((void *)(uintptr_t)key.p);
+}
+
+/* What could not be told stands in it again, unless it has come again meanwhile. */
+static void journal_give_back(struct cache *c, struct str key)
+{
+	if (c->journal.all || hash_get(&c->journal.set, key))
+		free((void *)(uintptr_t)key.p);
+	else
+		hash_put(&c->journal.set, key, (void *)(uintptr_t)key.p);
+}
+
+/* Keys are taken out before they are told: what is raised once more while the call is under way, after Redis has worked on it, stands in the
+ * journal again and is told again. */
+SUSPENDS static enum err journal_tell(struct cache *c, struct arena *arena)
 {
 	struct str keys[REPLAY_KEYS];
 	enum err e = OK;
 
 	if (c->journal.all) {
 		c->journal.all = false;
-		while (c->journal.set.n != 0)
-			journal_drop(c, keys, journal_some(c, keys, REPLAY_KEYS));
+		journal_drop(c);
 		return cache_new_generation(c, arena);
 	}
 	while (e == OK && c->journal.set.n != 0) {
-		size_t n = journal_some(c, keys, REPLAY_KEYS);
+		size_t n = journal_take(c, keys, REPLAY_KEYS);
 
-		/* While it waits nobody removes them but this fiber. */
 		e = raise_keys(c, arena, keys, n, deadline_in(c->loop, REPLAY_MS));
-		if (e == OK)
-			journal_drop(c, keys, n);
+		for (size_t i = 0; i < n; i++) {
+			if (e == OK)
+				free((void *)(uintptr_t)keys[i].p);
+			else
+				journal_give_back(c, keys[i]);
+		}
 	}
+	return e;
+}
+
+/* What was raised before this call is out when it returns OK; what comes in between is the next turn's. */
+SUSPENDS static enum err journal_replay(struct cache *c, struct arena *arena)
+{
+	enum err e;
+
+	c->journal.replaying = true;
+	e = journal_tell(c, arena);
+	c->journal.replaying = false;
 	return e;
 }
 
@@ -368,12 +395,9 @@ void cache_close(struct cache *c)
 
 struct cache *cache_free(struct cache *c)
 {
-	struct str keys[REPLAY_KEYS];
-
 	if (c == NULL)
 		return NULL;
-	while (c->journal.set.n != 0)
-		journal_drop(c, keys, journal_some(c, keys, REPLAY_KEYS));
+	journal_drop(c);
 	hash_done(&c->journal.set);
 	hash_done(&c->flights);
 	waitq_done(&c->wake);

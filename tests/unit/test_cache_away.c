@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The journal of what was raised while the cache's Redis was away (cache.md I4): nothing of it is lost on the way out. */
+#include "unit/cache_case.h"
+
+static struct cache_tags tags_of(const char *id)
+{
+	struct cache_tags tags = {.school = school};
+
+	cache_tag(&tags, arena, "thing:", str_of(id));
+	return tags;
+}
+
+static enum err ask_redis(struct redis_args args)
+{
+	struct redis_reply reply;
+
+	return redis_call(redis[1], arena, in_ms(1000), args, &reply);
+}
+
+/* Redis answers reads, and lets scripts that write wait: a call of the journal can be looked at while it is under way. */
+CACHE_TEST(what_is_raised_again_while_the_journal_is_told_is_told_again)
+{
+	struct cache_tags tags = tags_of("a");
+	uint64_t heard;
+
+	CHECK(cache_raise(caches[0], arena, &tags) == OK);
+	CHECK(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("PAUSE"), STR("10000"), STR("WRITE"))) == OK);
+	for (int i = 0; i < 3; i++)
+		CHECK(cache_raise(caches[0], arena, &tags) == ERR_CACHE);
+	CHECK(caches[0]->shut);
+	for (int i = 0; i < 1000 && !caches[0]->journal.replaying; i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(caches[0]->journal.replaying && !link_is_open(caches[0]));
+	CHECK(cache_raise(caches[0], arena, &tags) == ERR_CACHE); /* not sent: the gate is shut */
+	CHECK(caches[0]->journal.set.n == 1);
+	heard = cache_stats(caches[1]).dropped_by_news;
+	CHECK(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("UNPAUSE"))) == OK);
+	for (int i = 0; i < 3000 && !both_up(); i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(both_up());
+	CHECK(sleep_ms(loop, 50, in_ms(1000)) == OK);
+	CHECK(cache_stats(caches[1]).dropped_by_news - heard >=
+	      2); /* the journal alone; of the calls that nobody waited for Redis may have dropped some */
+	DONE();
+}
+
+CACHE_TEST(what_could_not_be_told_stays_in_the_journal)
+{
+	struct cache_tags tags = tags_of("a");
+	struct cache_tags other = tags_of("b");
+
+	CHECK(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("PAUSE"), STR("10000"), STR("WRITE"))) == OK);
+	for (int i = 0; i < 3; i++)
+		CHECK(cache_raise(caches[0], arena, i == 0 ? &other : &tags) == ERR_CACHE);
+	for (int i = 0; i < 1000 && !caches[0]->journal.replaying; i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(caches[0]->journal.set.n == 0);
+	for (int i = 0; i < 3000 && caches[0]->journal.replaying; i++) /* it gives up after a second */
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(caches[0]->journal.set.n == 2 && !link_is_open(caches[0]));
+	CHECK(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("UNPAUSE"))) == OK);
+	for (int i = 0; i < 3000 && !both_up(); i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(both_up() && caches[0]->journal.set.n == 0);
+	DONE();
+}
+
+/* More than it has room for: everything gets new names, and nothing is given out while that is under way. */
+CACHE_TEST(a_journal_that_overflows_is_a_new_generation)
+{
+	int64_t before = caches[0]->generation;
+	char id[16];
+
+	real_redis_freeze(&server);
+	for (int i = 0; i < 10010; i++) {
+		struct cache_tags tags;
+
+		snprintf(id, sizeof(id), "%d", i);
+		tags = tags_of(id);
+		CHECK(cache_raise(caches[0], arena, &tags) == ERR_CACHE);
+	}
+	CHECK(caches[0]->journal.all && !link_is_open(caches[0]));
+	real_redis_thaw(&server);
+	for (int i = 0; i < 3000 && !both_up(); i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(both_up() && caches[0]->generation > before);
+	for (int i = 0; i < 3000 && caches[1]->generation != caches[0]->generation; i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(caches[1]->generation == caches[0]->generation);
+	DONE();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(what_is_raised_again_while_the_journal_is_told_is_told_again),
+		T(what_could_not_be_told_stays_in_the_journal),
+		T(a_journal_that_overflows_is_a_new_generation),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
