@@ -384,6 +384,11 @@ SUSPENDS static enum err run_handler(struct req *req)
 	return req->route->handler(req);
 }
 
+enum err http_cache_tags(struct req *req, struct cache_tags *ret)
+{
+	return http_cache_applies(req) ? make_tags(req, ret) : ERR_NOT_FOUND;
+}
+
 enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_note)
 {
 	struct cache_tags tags = {0};
@@ -401,8 +406,11 @@ enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_not
 	e = make_call(req, &tags, &call);
 	if (e != OK)
 		return e;
-	if (!force)
-		return cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, ret_note);
+	call.warming = !force;
+	if (!force) {
+		e = cache_read(req->daemon->caches, req->arena, req->deadline, &call, &bytes, ret_note);
+		return e == OK && req->cached->filled && !req->cached->stored ? ERR_GONE : e;
+	}
 	cache_refresh(req->daemon->caches, req->arena, req->deadline, &call);
 	return OK;
 }

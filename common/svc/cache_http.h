@@ -48,7 +48,11 @@ void touch_flushed(const struct entity *e, struct uuid id, struct arena *arena, 
 /* ---- a request that nobody sent (req.c): refreshing and warming ---- */
 /* GET of a path with query, as `who`, up to the handler: routed, decoded, its object rule passed. The handler's answer is left in the request. */
 SUSPENDS MUST_CHECK enum err inner_request(struct daemon *d, struct arena *arena, struct str target, const struct caller *who, struct req **ret);
-/* Fills the entry of an inner request; `force`: though it is there and fresh. */
+/* The same; `shared`: its object rule, which knows nobody by the name of a role alone, is left out (cache_warm.h says for which routes). */
+SUSPENDS MUST_CHECK enum err inner_request_as(struct daemon *d, struct arena *arena, struct str target, const struct caller *who, bool shared, struct req **ret);
+/* The tags that its answer has. */
+SUSPENDS MUST_CHECK enum err http_cache_tags(struct req *req, struct cache_tags *ret);
+/* Fills the entry of an inner request; `force`: though it is there and fresh. ERR_GONE: the answer is not one to keep. */
 SUSPENDS MUST_CHECK enum err http_cache_fill(struct req *req, bool force, struct cache_note *ret_note);
 
 #endif

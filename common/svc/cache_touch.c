@@ -9,6 +9,7 @@
 #include "svc/audit.h"
 #include "svc/buffer.h"
 #include "svc/cache_http.h"
+#include "svc/cache_warm.h"
 #include "svc/daemon.h"
 
 static struct cache_tags *touched(struct req *req)
@@ -219,4 +220,6 @@ void touch_raise(struct req *req)
 		return; /* as if this process had died */
 	if (tags && cache_raise(req->daemon->caches, req->arena, tags) != OK)
 		log_debug("tags are raised later", LOG_I("tags", tags->n));
+	if (tags)
+		cache_warm_raised(req->daemon, tags);
 }

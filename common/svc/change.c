@@ -15,6 +15,7 @@
 #include "svc/buffers.h"
 #include "svc/cache_events.h"
 #include "svc/cache_http.h"
+#include "svc/cache_warm.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"
 #include "svc/document_row.h"
@@ -271,6 +272,8 @@ static void raise_touched(struct change *c)
 		return;
 	touch_told(c->req, &c->told, c->told.n != 0);
 	touch_raise(c->req);
+	for (size_t i = 0; i < c->n_rows; i++)
+		cache_warm_changed(c->req, c->items[i].entity, old_row(&c->items[i]), c->items[i].row);
 }
 
 /* entity_put's own answer: the first row by the route's answer schema, field by field of the same name. */

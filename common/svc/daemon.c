@@ -17,7 +17,9 @@
 #include "svc/buffers.h"
 #include "svc/cache.h"
 #include "svc/cache_events.h"
+#include "svc/cache_health.h"
 #include "svc/cache_index.h"
+#include "svc/cache_warm.h"
 #include "svc/documents.h"
 #include "svc/kit.h"
 #include "svc/listen.h"
@@ -214,6 +216,10 @@ enum err daemon_open(struct daemon *d)
 	if (e == OK)
 		e = documents_start(d);
 	if (e == OK)
+		e = failed("the cache's health", cache_health_open(d, &d->health));
+	if (e == OK)
+		e = failed("warming", cache_warm_open(d, &d->warm));
+	if (e == OK)
 		e = sweep_start(d);
 	if (e == OK)
 		e = open_side(d, &d->admin, "admin", d->settings.admin_listen);
@@ -290,6 +296,8 @@ void daemon_close(struct daemon *d)
 		documents_cancel(d);
 		sweep_cancel(d);
 		through_cancel(d);
+		cache_warm_cancel(d->warm);
+		cache_health_cancel(d->health);
 		cache_close(d->caches); /* a service's stop waits for all fibers, the cache's too, and those that read streams */
 		cache_repeat_close(d->repeat);
 		listen_close(d->listen);
@@ -310,6 +318,8 @@ void daemon_close(struct daemon *d)
 		through_close(d);
 		documents_close(d);
 		d->pg = pg_close(d->pg);
+		d->warm = cache_warm_free(d->warm);
+		d->health = cache_health_free(d->health);
 		d->caches = cache_free(d->caches);
 		d->cache = redis_close(d->cache);
 		buffers_close(d);

@@ -44,6 +44,8 @@ struct daemon {
 	struct buffers *buffers; /* buffers.c; NULL: none */
 	struct redis *cache;
 	struct cache *caches; /* the engine on it; NULL: without */
+	struct cache_health *health; /* NULL: without an engine */
+	struct warm *warm;           /* cache_warm.h; NULL: nothing to warm */
 	struct {
 		struct docstore *store;
 		struct work_pool *work; /* MongoDB's; NULL: the store is embedded */

@@ -10,6 +10,7 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/buffers.h"
+#include "svc/cache_count.h"
 #include "svc/daemon.h"
 #include "svc/documents.h"
 #include "svc/req.h"
@@ -246,6 +247,7 @@ void metrics_write(struct daemon *d, struct buf *out)
 	metrics_put_i64(out, "schools24_build_info", 1, "service", d->service->name, "version", SERVICE_VERSION, NULL);
 	put_process(&s, out);
 	put_redis(d, out);
+	cache_metrics(d, out);
 	documents_metrics(d, out);
 	sweep_metrics(d, out);
 	buffers_metrics(d, out);

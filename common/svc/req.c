@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "svc/authn.h"
 #include "svc/cache_http.h"
+#include "svc/cache_warm.h"
 #include "svc/idem.h"
 #include "svc/kit.h"
 #include "svc/rules.h"
@@ -200,8 +201,10 @@ SUSPENDS static void req_fiber(void *arg)
 
 	for (size_t i = 0; i < ARRAY_LEN(filters) && e == OK; i++)
 		e = filters[i].fn(req);
-	if (req->cached)
+	if (req->cached) {
 		http_cache_after(req);
+		cache_warm_saw(req);
+	}
 	answer_send(req, e);
 }
 
@@ -209,6 +212,12 @@ SUSPENDS static void req_fiber(void *arg)
 
 SUSPENDS enum err inner_request(struct daemon *d, struct arena *arena, struct str target, const struct caller *who,
 				struct req **ret)
+{
+	return inner_request_as(d, arena, target, who, false, ret);
+}
+
+SUSPENDS enum err inner_request_as(struct daemon *d, struct arena *arena, struct str target, const struct caller *who,
+				   bool shared, struct req **ret)
 {
 	struct http_exchange *x = arena_zalloc(arena, sizeof(*x));
 	struct req *req;
@@ -226,7 +235,7 @@ SUSPENDS enum err inner_request(struct daemon *d, struct arena *arena, struct st
 	if ((req->route->roles & who->role) == 0)
 		return ERR_FORBIDDEN;
 	e = filter_body(req);
-	if (e == OK)
+	if (e == OK && !shared)
 		e = filter_rule(req);
 	*ret = req;
 	return e;

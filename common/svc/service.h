@@ -28,6 +28,7 @@
 #include "svc/route.h"
 
 struct daemon;
+struct warm_row;
 
 /* What a write says to the others (architecture.md 8). A row applies when `entity` is created, updated or deleted through the kit and one of
  * `fields` changed (NULL: any). The envelope goes to stream events:<service> in the same PUT, and to the channel. */
@@ -63,6 +64,7 @@ struct service {
 	const struct event_row *events;
 	const struct listen_row *listens;
 	const struct cache_edge *cache_edges;  /* what its kept answers depend on beside their own tags (cache.h); ends with .from NULL */
+	const struct warm_row *warms;          /* answers made before somebody asks (cache_warm.h); ends with .name NULL */
 	const char *uses[8];                   /* peers it calls */
 	const char *used_by[12];               /* peers whose service token its internal routes accept */
 	unsigned flags;

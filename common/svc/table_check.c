@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/str.h"
+#include "svc/cache_warm.h"
 #include "svc/kit.h"
 
 struct check {
@@ -459,5 +460,6 @@ enum err table_check(const struct service *s, struct buf *problems)
 	check_entities(&c);
 	check_events(&c);
 	check_edges(&c);
+	cache_warm_check(s, problems);
 	return problems->n == before ? OK : ERR_INVALID;
 }
