@@ -144,6 +144,7 @@ struct walk {
 	struct str segments[ROUTE_SEGMENTS_MAX];
 	size_t n;
 	enum http_method method;
+	bool bytes; /* a segment is no UTF-8: for those that take any */
 	struct route_match *match;
 };
 
@@ -154,8 +155,10 @@ static bool walk(struct walk *w, const struct node *node, size_t i, size_t n_par
 	const struct node *child;
 
 	if (i == w->n) {
-		w->match->allowed |= node->methods;
+		w->match->allowed |= w->bytes ? 0 : node->methods;
 		if (w->method >= HTTP_OTHER || node->entry[w->method] == NULL)
+			return false;
+		if (w->bytes && (node->entry[w->method]->route->flags & ROUTE_BYTES) == 0)
 			return false;
 		w->match->entry = node->entry[w->method];
 		w->match->n = n_params;
@@ -181,7 +184,7 @@ static bool walk(struct walk *w, const struct node *node, size_t i, size_t n_par
 	return true;
 }
 
-static bool decode(struct arena *arena, struct str *segment)
+static bool decode(struct arena *arena, struct str *segment, bool *ret_bytes)
 {
 	char *to;
 	size_t n;
@@ -192,7 +195,8 @@ static bool decode(struct arena *arena, struct str *segment)
 	if (!str_percent_decode(to, *segment, false, &n))
 		return false;
 	*segment = (struct str){to, n};
-	return str_is_utf8(*segment);
+	*ret_bytes |= !str_is_utf8(*segment);
+	return true;
 }
 
 enum err router_match(const struct router *r, enum http_method method, struct str path, struct arena *arena,
@@ -211,7 +215,7 @@ enum err router_match(const struct router *r, enum http_method method, struct st
 		if (w.n == ROUTE_SEGMENTS_MAX)
 			return ERR_NOT_FOUND;
 		w.segments[w.n] = str_split(&rest, '/');
-		if (!decode(arena, &w.segments[w.n]))
+		if (!decode(arena, &w.segments[w.n], &w.bytes))
 			return ERR_NOT_FOUND;
 		w.n++;
 	}

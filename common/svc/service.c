@@ -8,7 +8,10 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "svc/cache_admin.h"
 #include "svc/kit.h"
+
+#define KIT_ROWS_MAX 32
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_WRONG = 2 };
 
@@ -117,8 +120,28 @@ static int serve(struct daemon *d)
 	return code;
 }
 
-int service_main(int argc, char **argv, const struct service *service)
+/* The table with the kit's own rows behind the service's; both live as long as the process. */
+static const struct service *with_kit_rows(const struct service *service)
 {
+	static struct service whole;
+	static struct route *rows;
+	size_t n = 0;
+
+	while (service->routes != NULL && service->routes[n].path != NULL)
+		n++;
+	rows = mem_zalloc((n + KIT_ROWS_MAX + 1) * sizeof(*rows));
+	if (n != 0)
+		memcpy(rows, service->routes, n * sizeof(*rows));
+	n += cache_admin_rows(service, rows + n, KIT_ROWS_MAX);
+	rows[n] = (struct route)ROUTE_END;
+	whole = *service;
+	whole.routes = rows;
+	return &whole;
+}
+
+int service_main(int argc, char **argv, const struct service *own)
+{
+	const struct service *service = with_kit_rows(own);
 	_cleanup_(buf_done) struct buf problems = {0};
 	_cleanup_(freep) struct daemon *d = mem_zalloc(sizeof(*d));
 	struct words w = {0};

@@ -53,6 +53,7 @@ enum {
 	SERVICE_STORAGE = 1,   /* needs STORAGE_URL */
 	SERVICE_NO_BUFFER = 2, /* never writes through the buffer */
 	SERVICE_NO_PG = 4,
+	SERVICE_CACHE_ADMIN = 16, /* serves the public paths of the caches' administration: one daemon of all */
 	SERVICE_DOCUMENTS = 8, /* JSON documents: daemon_documents, svc/documents.h */
 };
 

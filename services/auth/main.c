@@ -11,6 +11,7 @@ static const struct service auth = {
 	.events = auth_events,
 	.used_by = {"auth", "dashboard", "quiz", "homework", "attendance", "fee", "inventory", "busroute", "calendar", "report",
 		    "worker"},
+	.flags = SERVICE_CACHE_ADMIN,
 	.conf = auth_conf_rows,
 	.conf_size = sizeof(struct auth_conf),
 	.start = auth_start,
