@@ -4,7 +4,9 @@
 
 #include "base/log.h"
 #include "base/timefmt.h"
+#include "base/uuid.h"
 #include "routes.h"
+#include "svc/cache.h"
 #include "worker.h"
 #include "worker_sql.h"
 
@@ -119,6 +121,48 @@ SUSPENDS static void resolve(struct req *req, const struct flush_target *t, cons
 		log_warn("copies of dead letters were not marked", LOG_S("entity", t->entity->name), LOG_E(e));
 }
 
+/* ---- what readers see changes with it ---- */
+
+/* Schools whose records lie in the queue: asked before they are moved. */
+SUSPENDS static enum err find_schools(struct req *req, const struct queue *q, const struct uuid *ids, size_t n,
+				      struct list *schools)
+{
+	struct str *words = arena_array(req->arena, n + 1, sizeof(*words));
+	struct buffer_io io = source_io(q->source);
+	struct uuid *v = schools->v;
+	struct redis_reply values;
+	enum err e;
+
+	words[0] = STR("MGET");
+	for (size_t i = 0; i < n; i++)
+		words[i + 1] = buffer_key(req->arena, q->target->entity, ids[i]);
+	e = io.call(io.ctx, (struct redis_args){words, n + 1}, req->arena, &values);
+	for (size_t i = 0; e == OK && i < values.n; i++) {
+		struct buffer_record r;
+		size_t k = 0;
+
+		if (values.v[i].type != REDIS_STRING || buffer_record_parse(values.v[i].s, &r) != OK)
+			continue;
+		while (k < schools->n && !uuid_eq(v[k], r.school))
+			k++;
+		v[k] = r.school;
+		schools->n += k == schools->n;
+	}
+	return e;
+}
+
+/* A discarded record gives way to the row below it, whose lists nobody here knows: whatever has read the table is asked for anew. */
+SUSPENDS static void forget_table(struct req *req, const struct flush_target *t, const struct list *schools)
+{
+	for (size_t i = 0; daemon_caches(req->daemon) && i < schools->n; i++) {
+		struct cache_tags tags = {.school = ((const struct uuid *)schools->v)[i]};
+
+		cache_tag(&tags, req->arena, "bulk:", str_of(t->entity->table));
+		cache_tag(&tags, req->arena, "table:", str_of(t->entity->table));
+		IGNORE(cache_raise(daemon_caches(req->daemon), req->arena, &tags)); /* else it is in the journal */
+	}
+}
+
 /* Ids lie in whichever buffer their school lives on, so each is asked; one that does not answer is named. */
 struct moving {
 	struct queues queues;
@@ -175,6 +219,7 @@ SUSPENDS static enum err answer(struct req *req, const struct moving *m, const c
 SUSPENDS enum err dead_replay(struct req *req)
 {
 	const struct replay_in *in = req->in;
+	struct list schools = {0};
 	struct moving m = {0};
 	enum err e = chosen(req, in->buffer, &m.queues);
 
@@ -182,16 +227,20 @@ SUSPENDS enum err dead_replay(struct req *req)
 		return e;
 	if (in->ids.n == 0)
 		return req_invalid(req, "/ids", "required", "names no record");
+	schools.v = arena_array(req->arena, m.queues.n * in->ids.n, sizeof(struct uuid));
 	m.away = arena_array(req->arena, m.queues.n, sizeof(*m.away));
 	for (size_t i = 0; i < m.queues.n; i++) {
 		struct queue *q = m.queues.v[i];
 		struct buffer_io io = source_io(q->source);
 		int64_t n = 0;
 
-		e = buffer_replay(&io, q->target->entity, in->ids.v, in->ids.n, req->arena, &n);
+		e = find_schools(req, q, in->ids.v, in->ids.n, &schools);
+		if (e == OK)
+			e = buffer_replay(&io, q->target->entity, in->ids.v, in->ids.n, req->arena, &n);
 		moved_in(&m, q, e, n);
 		source_wake(q->source, q->target);
 	}
+	forget_table(req, m.queues.v[0]->target, &schools);
 	return answer(req, &m, "replayed", in->ids.v, in->ids.n, in->reason);
 }
 
@@ -201,6 +250,7 @@ SUSPENDS enum err dead_discard(struct req *req)
 	const struct dead_version *records = in->records.v;
 	struct acked *v = arena_array(req->arena, in->records.n + 1, sizeof(*v));
 	struct uuid *ids = arena_array(req->arena, in->records.n + 1, sizeof(*ids));
+	struct list schools = {0};
 	struct moving m = {0};
 	enum err e = chosen(req, in->buffer, &m.queues);
 
@@ -208,6 +258,7 @@ SUSPENDS enum err dead_discard(struct req *req)
 		return e;
 	if (in->records.n == 0)
 		return req_invalid(req, "/records", "required", "names no record");
+	schools.v = arena_array(req->arena, m.queues.n * in->records.n, sizeof(struct uuid));
 	for (size_t i = 0; i < in->records.n; i++) {
 		v[i] = (struct acked){records[i].id, records[i].version};
 		ids[i] = records[i].id;
@@ -218,8 +269,11 @@ SUSPENDS enum err dead_discard(struct req *req)
 		struct buffer_io io = source_io(q->source);
 		int64_t n = 0;
 
-		e = buffer_discard(&io, q->target->entity, v, in->records.n, req->arena, &n);
+		e = find_schools(req, q, ids, in->records.n, &schools);
+		if (e == OK)
+			e = buffer_discard(&io, q->target->entity, v, in->records.n, req->arena, &n);
 		moved_in(&m, q, e, n);
 	}
+	forget_table(req, m.queues.v[0]->target, &schools);
 	return answer(req, &m, "discarded", ids, in->records.n, in->reason);
 }
