@@ -16,7 +16,8 @@
 #include "lua_scripts.h"
 #include "svc/cache_internal.h"
 
-#define FAILURES_MAX 3  /* in a row: the gate shuts */
+#define FAILURES_MAX \
+	3 /* in a row: the gate shuts; at once where one was waited for in vain, for the request would wait again at its next call */
 #define PROBE_MS 250    /* of a shut gate */
 #define POLL_MS 1000    /* of the generation, should its message be lost */
 #define POLL_SOON_MS 40 /* while there is something in memory that is given out unasked */
@@ -50,7 +51,8 @@ enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply
 	}
 	c->stats.errors++;
 	count_event(c, CACHE_ON_ERROR, STR(""));
-	if (++c->failures >= FAILURES_MAX && !c->shut) {
+	c->failures = e == ERR_TIMEOUT ? FAILURES_MAX : c->failures + 1;
+	if (c->failures >= FAILURES_MAX && !c->shut) {
 		c->shut = true;
 		log_warn("the cache is not asked any more", LOG_S("why", redis_last_error(c->conf.redis)));
 		waitq_wake(&c->wake, SIZE_MAX, OK);
@@ -66,6 +68,15 @@ static enum err heard(struct cache *c, enum err e, int64_t sent_us)
 	return e;
 }
 
+/* What a request may wait: its own patience says nothing about Redis, ours does. */
+static enum err judge_call(struct cache *c, enum err e, struct deadline of_caller, int64_t from_us,
+			   const struct redis_reply *reply)
+{
+	if (e == ERR_TIMEOUT && of_caller.at_us < from_us + c->conf.timeout_ms * 1000)
+		return ERR_CACHE;
+	return heard(c, link_judge(c, e, reply), from_us);
+}
+
 enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)
 {
 	struct deadline mine = deadline_sooner(d, deadline_in(c->loop, c->conf.timeout_ms));
@@ -73,7 +84,7 @@ enum err link_call(struct cache *c, struct arena *arena, struct deadline d, stru
 
 	if (c->shut)
 		return ERR_CACHE;
-	return heard(c, link_judge(c, redis_call(c->conf.redis, arena, mine, args, ret), ret), from);
+	return judge_call(c, redis_call(c->conf.redis, arena, mine, args, ret), d, from, ret);
 }
 
 enum err link_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script,
@@ -84,7 +95,7 @@ enum err link_script(struct cache *c, struct arena *arena, struct deadline d, co
 
 	if (c->shut)
 		return ERR_CACHE;
-	return heard(c, link_judge(c, redis_script_call(c->conf.redis, script, args, arena, mine, ret), ret), from);
+	return judge_call(c, redis_script_call(c->conf.redis, script, args, arena, mine, ret), d, from, ret);
 }
 
 bool link_is_trusted(const struct cache *c)
