@@ -6,6 +6,7 @@
 #include "auth_sql.h"
 #include "base/uuid.h"
 #include "svc/buffers.h"
+#include "svc/cache_query.h"
 
 /* ---- /internal/sessions/{session_id} ---- */
 
@@ -142,6 +143,7 @@ SCHEMA_TABLE(found_ids, FOUND_IDS_FIELDS);
 
 enum err auth_internal_search(struct req *req)
 {
+	static const struct query_life kept = {.kind = KIND_DEFAULT};
 	const struct search_in *in = req->query;
 	struct str kind = req_param_text(req, "kind");
 	struct found_ids answer = {0};
@@ -151,7 +153,8 @@ enum err auth_internal_search(struct req *req)
 
 	if (!str_is(kind, "student") && !str_is(kind, "teacher") && !str_is(kind, "user"))
 		return req_fail(req, ERR_NOT_FOUND, "people are student, teacher or user");
-	e = db_query(req, &SQL_DIR_SEARCH, PG_PARAMS(PG_TEXT(kind), PG_TEXT(in->q)), &found_schema, &rows);
+	/* All names of a school are looked at, and what people look for is much the same: it is kept until one of its people changes. */
+	e = db_query_kept(req, &SQL_DIR_SEARCH, PG_PARAMS(PG_TEXT(kind), PG_TEXT(in->q)), &found_schema, &kept, NULL, &rows);
 	if (e != OK)
 		return e;
 	ids = arena_array(req->arena, rows.n, sizeof(*ids));
@@ -182,8 +185,14 @@ enum err auth_teacher_classes(struct req *req)
 
 enum err auth_class_students(struct req *req)
 {
+	static const struct query_life kept = {.kind = KIND_ROSTER};
+	struct cache_tags its = {.school = req->who.school_id};
 	struct list rows;
-	enum err e = db_query(req, &SQL_DIR_ROSTER, PG_PARAMS(PG_UUID(req->params[0])), &dir_student_schema, &rows);
+	enum err e;
 
+	/* Each teacher of the class has an answer of his own, made of the same rows. */
+	cache_tag_id(&its, req->arena, arena_printf(req->arena, DIRECTORY_ENTRY, "roster"), req->params[0]);
+	cache_tag(&its, req->arena, "bulk:", STR("directory"));
+	e = db_query_kept(req, &SQL_DIR_ROSTER, PG_PARAMS(PG_UUID(req->params[0])), &dir_student_schema, &kept, &its, &rows);
 	return e != OK ? e : req_reply_list(req, "students", &dir_student_schema, &rows);
 }

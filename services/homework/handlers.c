@@ -131,23 +131,31 @@ enum err homework_assign(struct req *req)
 
 /* ---- GET, PUT, DELETE /teacher/homework/{homework_id} ---- */
 
+SUSPENDS static enum err count_submissions(struct req *req, void *arg, struct list *ret)
+{
+	const struct uuid *id = arg;
+	struct str submissions;
+	enum err e = entity_overlay(req, &submission_entity, "homework_id", id, 1, &submissions);
+
+	return e != OK ? e
+		       : db_query(req, &SQL_SUBMISSIONS_COUNT,
+				  PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(submissions), PG_UUID(*id)),
+				  &homework_out_schema, ret);
+}
+
 enum err homework_get(struct req *req)
 {
 	const struct homework *hw = req->object;
-	struct uuid id = hw->row.id;
-	struct str submissions;
-	struct homework_out out, counted = {0};
-	enum err e = entity_overlay(req, &submission_entity, "homework_id", &id, 1, &submissions);
+	struct homework_out out;
+	struct list counted;
+	enum err e = homework_rows_kept(req, &SQL_SUBMISSIONS_COUNT, hw->row.id, &homework_out_schema, count_submissions,
+					&counted);
 
-	if (e == OK)
-		e = db_query_one(req, &SQL_SUBMISSIONS_COUNT,
-				 PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(submissions), PG_UUID(id)), &homework_out_schema,
-				 &counted);
 	if (e == OK)
 		e = homework_answer(req, hw, &out);
 	if (e != OK)
 		return e;
-	FIELD_PUT(&out, homework_out, submissions_count, counted.submissions_count);
+	FIELD_PUT(&out, homework_out, submissions_count, ((struct homework_out *)counted.v)->submissions_count);
 	return entity_reply(req, &homework_entity, hw, &homework_out_schema, &out);
 }
 

@@ -3,6 +3,7 @@
 #ifndef S24_HOMEWORK_H
 #define S24_HOMEWORK_H
 
+#include "svc/cache_query.h"
 #include "svc/directory.h"
 #include "svc/entity.h"
 #include "svc/req.h"
@@ -138,6 +139,9 @@ bool homework_is_for(const struct homework *hw, struct uuid student_id);
 bool submission_keep(const struct submission *sub, struct arena *arena, struct str *ret_history);
 
 /* ---- handlers ---- */
+/* What `read` gets of a homework's submissions, kept until one of them changes; its arg is &id. */
+SUSPENDS MUST_CHECK enum err homework_rows_kept(struct req *req, const struct pg_stmt *stmt, struct uuid id, const struct schema *out,
+						SUSPENDS enum err (*read)(struct req *req, void *arg, struct list *ret), struct list *ret);
 SUSPENDS enum err homework_list(struct req *req);
 SUSPENDS enum err homework_assign(struct req *req);
 SUSPENDS enum err homework_get(struct req *req);

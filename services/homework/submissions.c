@@ -164,20 +164,38 @@ static struct list by_roster(struct req *req, const struct homework *hw, const s
 	return (struct list){v, n};
 }
 
+/* Rows of one homework's submissions: they stay when the homework's text or a name of the roster changes, and go with any submission. */
+enum err homework_rows_kept(struct req *req, const struct pg_stmt *stmt, struct uuid id, const struct schema *out,
+			    enum err (*read)(struct req *req, void *arg, struct list *ret), struct list *ret)
+{
+	static const struct query_life kept = {.kind = KIND_SUBMISSIONS};
+	struct cache_tags its = {.school = req->who.school_id};
+
+	cache_tag_id(&its, req->arena, "submissions:", id);
+	return db_rows_kept(req, stmt, PG_PARAMS(PG_UUID(id)), out, &kept, &its, read, &id, ret);
+}
+
+SUSPENDS static enum err read_submissions(struct req *req, void *arg, struct list *ret)
+{
+	const struct uuid *id = arg;
+	struct str overlay;
+	enum err e = entity_overlay(req, &submission_entity, "homework_id", id, 1, &overlay);
+
+	return e != OK ? e
+		       : db_query(req, &SQL_SUBMISSIONS_OF_HOMEWORK,
+				  PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(overlay), PG_UUID(*id)), &submission_out_schema,
+				  ret);
+}
+
 enum err homework_submissions(struct req *req)
 {
 	const struct homework *hw = req->object;
-	struct uuid id = hw->row.id;
 	struct dir_roster roster;
 	struct list rows, all;
-	struct str overlay;
 	int64_t handed_in = 0;
-	enum err e = entity_overlay(req, &submission_entity, "homework_id", &id, 1, &overlay);
+	enum err e = homework_rows_kept(req, &SQL_SUBMISSIONS_OF_HOMEWORK, hw->row.id, &submission_out_schema, read_submissions,
+					&rows);
 
-	if (e == OK)
-		e = db_query(req, &SQL_SUBMISSIONS_OF_HOMEWORK,
-			     PG_PARAMS(PG_UUID(req->who.school_id), PG_JSONB(overlay), PG_UUID(id)), &submission_out_schema,
-			     &rows);
 	if (e == OK)
 		e = directory_roster(req, hw->class_id, &roster);
 	if (e != OK)
@@ -186,7 +204,7 @@ enum err homework_submissions(struct req *req)
 	for (size_t i = 0; i < all.n; i++)
 		handed_in += FIELD_HAS((struct submission_out *)all.v + i, submission_out, submitted_at);
 	req_json_begin(req);
-	req_json_id(req, "homework_id", id);
+	req_json_id(req, "homework_id", hw->row.id);
 	req_json_text(req, "title", hw->title);
 	req_json_int(req, "submissions_count", handed_in);
 	req_json_int(req, "students_count", (int64_t)all.n);

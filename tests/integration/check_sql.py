@@ -6,7 +6,8 @@ A file holds one statement; its first line is a comment with parameters and resu
 fails here and not in a request. Statements that cannot be prepared start with "-- utility": CREATE and the like are run in a
 transaction that is rolled back, COPY ... FROM STDIN is begun and cancelled, transaction control is only looked at. Files of one folder share
 that transaction, so a COPY may name a temporary table that another utility file of the folder creates. More statement files (those generated at
-build time) can be named after the URL. Tables without a schema are those of the service's own; the kit's statements (common/svc) are checked in
+build time) can be named after the URL. What a head declares ("-- tables:", "-- writes:") must be what PostgreSQL says that the statement reads
+and writes (sql_tables.py), and a statement that writes what others are kept of must declare it. Tables without a schema are those of the service's own; the kit's statements (common/svc) are checked in
 every service's schema, the document store's in one that has it. Exit status 1 when any fails.
 """
 import io
@@ -15,6 +16,7 @@ import re
 import sys
 
 import psycopg2
+import sql_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATTERNS = ("services/*/sql/*.sql", "common/*/sql/*.sql", "worker/sql/*.sql")
@@ -95,6 +97,47 @@ def check(connection, path):
     return None
 
 
+def look_at(connection, text, role, do):
+    """do(statement), with everything undone that it took."""
+    with connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT declared")
+        try:
+            return do(sql_tables.Statement(cursor, body_of(text), role))
+        except psycopg2.Error as error:
+            return message(error)
+        finally:
+            cursor.execute("ROLLBACK TO SAVEPOINT declared; DEALLOCATE ALL")
+
+
+def role_of(connection, schema):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = %s", (f"schools24_{schema}",))
+        return next((row[0] for row in cursor.fetchall()), None)
+
+
+def check_reads(connection, path, schema, kept):
+    """A declared statement's tables; their columns are added to what is kept."""
+    text = path.read_text(encoding="utf-8")
+    names = sql_tables.declared(text).get("tables")
+    role = role_of(connection, schema)
+    if names is None or is_utility(text):
+        return None
+    problem = look_at(connection, text, role, lambda statement: sql_tables.wrong_reads(statement, names))
+    if problem is None:
+        for table, columns in look_at(connection, text, role, lambda statement: statement.reads()).items():
+            kept.setdefault(table, set()).update(columns)
+    return problem
+
+
+def check_writes(connection, path, schema, kept, made):
+    """Those made from descriptors are the entity engine's, which raises by itself."""
+    text = path.read_text(encoding="utf-8")
+    names = sql_tables.declared(text).get("writes", set())
+    if is_utility(text) or (not names and (made or not kept)):
+        return None
+    return look_at(connection, text, role_of(connection, schema), lambda statement: sql_tables.wrong_writes(statement, names, kept))
+
+
 def order(path):
     """Temporary tables before the COPY statements and the statements that read them."""
     text = path.read_text(encoding="utf-8")
@@ -122,20 +165,9 @@ def kit_schemas_in(connection):
         return [row[0] for row in cursor.fetchall()]
 
 
-def check_in(connection, path, schema):
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
-    return check(connection, path)
-
-
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    named = [pathlib.Path(name) for name in sys.argv[2:]]
-    paths = sorted([p for pattern in PATTERNS for p in ROOT.glob(pattern)] + named, key=order)
-    failures, folder = 0, None
-    connection = psycopg2.connect(sys.argv[1])
-    kit_schemas = kit_schemas_in(connection)
+def walk(connection, paths, kit_schemas, check_one):
+    """check_one(path, schema) in each schema of each file, until it complains."""
+    folder = None
     for path in paths:
         if path.parent != folder:
             connection.rollback()
@@ -144,16 +176,39 @@ def main():
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT common.create_documents(%s)", (DOCUMENTS_SCHEMA,))
         for schema in schemas_for(path, kit_schemas):
-            problem = check_in(connection, path, schema)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}"',))
+            problem = check_one(path, schema)
             if problem:
-                failures += 1
                 shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
                 print(f"{shown} ({schema}): {problem}")
                 break
     connection.rollback()
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    named = [pathlib.Path(name) for name in sys.argv[2:]]
+    paths = sorted([p for pattern in PATTERNS for p in ROOT.glob(pattern)] + named, key=order)
+    connection = psycopg2.connect(sys.argv[1])
+    kit_schemas = kit_schemas_in(connection)
+    kept = {}
+    wrong = set()
+
+    def once(path, do):
+        """One complaint of a file, the first."""
+        problem = None if path in wrong else do()
+        if problem:
+            wrong.add(path)
+        return problem
+
+    walk(connection, paths, kit_schemas, lambda path, schema: once(path, lambda: check(connection, path)))
+    walk(connection, paths, kit_schemas, lambda path, schema: once(path, lambda: check_reads(connection, path, schema, kept)))
+    walk(connection, paths, kit_schemas, lambda path, schema: once(path, lambda: check_writes(connection, path, schema, kept, (path.parent / "live.sql").exists())))
     connection.close()
-    print(f"{len(paths)} statements, {failures} wrong")
-    sys.exit(1 if failures else 0)
+    print(f"{len(paths)} statements, {len(wrong)} wrong")
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

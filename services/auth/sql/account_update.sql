@@ -1,4 +1,5 @@
 -- $1 user, $2 full name, $3 phone, $4 picture → the changed account without its profile
+-- writes: auth.users
 UPDATE auth.users SET full_name = $2, phone = $3, profile_picture_url = $4, updated_at = clock_timestamp(),
 	version = greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, version + 1)
 WHERE id = $1 AND deleted_at IS NULL
