@@ -285,6 +285,13 @@ static void put_id(const struct req *req, struct buf *out)
 	buf_puts(out, STR("\r\n"));
 }
 
+/* "There is none" is of the database alone as well, when the buffer could not be asked. */
+static void put_data(const struct req *req, bool cache_told, struct buf *out)
+{
+	if (req->database_only)
+		buf_puts(out, cache_told ? STR("X-Data: database-only\r\n") : STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
+}
+
 static void send_problem(struct req *req, enum err e)
 {
 	struct buf headers = buf_in(req->arena);
@@ -296,6 +303,7 @@ static void send_problem(struct req *req, enum err e)
 	buf_puts(&headers, STR("Content-Type: application/problem+json\r\n" SECURITY_LINES));
 	put_id(req, &headers);
 	http_cache_lines(req, status, &headers);
+	put_data(req, false, &headers);
 	buf_puts(&headers, buf_str(&req->headers));
 	problem_of(req, e, &req->body, &headers);
 	problem_log(req, e);
@@ -334,9 +342,7 @@ static void send_success(struct req *req)
 	}
 	if (req->replayed)
 		buf_puts(&headers, STR("Idempotency-Replayed: true\r\n"));
-	if (req->database_only)
-		buf_puts(&headers,
-			 req->cached ? STR("X-Data: database-only\r\n") : STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
+	put_data(req, req->cached != NULL, &headers);
 	buf_puts(&headers, buf_str(&req->headers));
 	match = is_read(req) && tag.n != 0 && req->status == 200 ? http_header(req->x, "If-None-Match") : (struct str){NULL, 0};
 	if (match.p != NULL && answer_tag_matches(match, tag))

@@ -95,6 +95,12 @@ static enum err get_degraded(struct req *req)
 	return req_reply(req, &thing_schema, &t);
 }
 
+static enum err get_absent_degraded(struct req *req)
+{
+	req->database_only = true;
+	return ERR_NOT_FOUND;
+}
+
 static enum err put_message(struct req *req)
 {
 	req_header(req, "X-Note", "%s", "a\r\nSet-Cookie: b");
@@ -116,6 +122,7 @@ static const struct route routes[] = {
 	{HTTP_GET, "/empty", ROLE_PEOPLE, MAY_SELF, .handler = get_plain_list},
 	{HTTP_POST, "/things", ROLE_PEOPLE, MAY_SELF, .handler = post_thing},
 	{HTTP_GET, "/degraded", ROLE_PEOPLE, MAY_SELF, .handler = get_degraded},
+	{HTTP_GET, "/degraded/absent", ROLE_PEOPLE, MAY_SELF, .handler = get_absent_degraded},
 	{HTTP_PUT, "/thing", ROLE_PEOPLE, MAY_SELF, .handler = put_message},
 	{HTTP_DELETE, "/thing", ROLE_PEOPLE, MAY_SELF, .handler = delete_thing},
 	{HTTP_GET, "/token", ROLE_PEOPLE, MAY_SELF, .cache = {.policy = "no-store"}, .handler = get_thing},
@@ -241,6 +248,10 @@ static void answers_from_the_database_alone_say_so(void **state)
 	struct kit_answer a = kit_get(*state, "/api/v1/degraded", TEACHER);
 
 	assert_string_equal(kit_header(*state, a, "ETag"), "");
+	assert_string_equal(kit_header(*state, a, "X-Cache"), "BYPASS");
+	assert_string_equal(kit_header(*state, a, "X-Data"), "database-only");
+	a = kit_get(*state, "/api/v1/degraded/absent", TEACHER);
+	assert_int_equal(a.status, 404);
 	assert_string_equal(kit_header(*state, a, "X-Cache"), "BYPASS");
 	assert_string_equal(kit_header(*state, a, "X-Data"), "database-only");
 }
