@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -59,71 +58,12 @@ for _, entity in ipairs(ARGV) do
 end
 return wrong
 """
-OLDEST = """
-local t, oldest, which = redis.call('TIME'), 0, ''
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-for _, entity in ipairs(ARGV) do
-  for _, set in ipairs({'pending', 'retry', 'lease'}) do
-    for _, id in ipairs(redis.call('ZRANGE', 'wb:' .. set .. ':' .. entity, 0, set == 'pending' and 0 or 200)) do
-      local first = redis.call('GETRANGE', 'write_buffer:' .. entity .. ':' .. id, 10, 17)
-      local age = #first == 8 and now - struct.unpack('<I8', first) or 0
-      if age > oldest then
-        local attempts = redis.call('HGET', 'meta:write_buffer:' .. entity .. ':' .. id, 'attempts') or '0'
-        oldest, which = age, entity .. ' ' .. id .. ' in ' .. set .. ' after ' .. attempts .. ' tries'
-      end
-    end
-  end
-end
-return {oldest, which}
-"""
 
 
 def invariant(outcome: Outcome, client: redis.Redis, when: str) -> None:
     """I9."""
     for text in client.eval(INVARIANT, 0, *ENTITIES):
         outcome.problem(f"I9 {when}: {text.decode()}")
-
-
-class Residence:
-    """Looks four times a second how long the oldest unsynced record has waited (I12), and now and then at I9."""
-
-    def __init__(self, world: World, outcome: Outcome) -> None:
-        self.world, self.outcome, self.highest_s = world, outcome, 0.0
-        self.gauge_s = 0.0  # what the worker says of it
-        self.excused = False  # a fault is on under which nothing can be flushed
-        self.looks, self.why, self.which = 0, "", ""
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Residence:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self.outcome.max_residence_s = self.highest_s
-        self.outcome.expect(self.looks > 0, f"the buffer could not be looked at: {self.why}")
-
-    def expect(self, limit_s: float) -> None:
-        """I12."""
-        self.outcome.expect(self.highest_s <= limit_s, f"I12: {self.which} waited {self.highest_s:.1f} s")
-
-    def _run(self) -> None:
-        client = self.world.redis()
-        while not self._ended.wait(0.25):
-            try:
-                if not self.excused:
-                    age_ms, which = client.eval(OLDEST, 0, *ENTITIES)
-                    if age_ms / 1000 > self.highest_s:
-                        self.highest_s, self.which = age_ms / 1000, which.decode()
-                    self.looks += 1
-                if self.looks % 20 == 0:
-                    invariant(self.outcome, client, "under way")
-                if self.looks % 4 == 0:
-                    self.gauge_s = max(self.gauge_s, gauge(self.world, "schools24_buffer_oldest_unsynced_seconds"))
-            except (redis.RedisError, OSError) as error:
-                self.why = repr(error)
 
 
 def gauge(world: World, name: str) -> float:
@@ -348,5 +288,5 @@ def check_all(outcome: Outcome, world: World, calls: Sequence[Call], injected: d
     invariant(outcome, world.redis(), "at rest")
 
 
-__all__ = ["Residence", "check_all", "check_counters", "check_history", "check_poison", "check_registers", "check_resources", "check_rows",
+__all__ = ["check_all", "check_counters", "check_history", "check_poison", "check_registers", "check_resources", "check_rows",
            "count_calls", "count_lost", "gauge", "invariant", "summed"]

@@ -140,16 +140,7 @@ def cut_power(world: World, _: random.Random) -> None:
 
 def stop_database(world: World, _: random.Random) -> None:
     """F6: immediate stop, two seconds, and its recovery."""
-    database_away(world, 2)
-
-
-def database_away(world: World, secs: float) -> None:
-    """F7 with more seconds."""
-    postgres = world.stack.postgres
-    postgres.process.send(signal.SIGQUIT)
-    wait_for("the end of postgres", lambda: postgres.process.pid is None, 20)
-    time.sleep(secs)
-    postgres.start()
+    world.stop_database(2)
 
 
 def disk_fails(world: World, rng: random.Random) -> None:
@@ -174,5 +165,5 @@ def clock_steps(world: World, _: random.Random) -> None:
     world.control.set(clock_ms=0)
 
 
-__all__ = ["Every", "Faults", "arm", "clock_steps", "cut_power", "database_away", "disk_fails", "failpoints", "kill_buffer", "kill_play", "kill_worker",
+__all__ = ["Every", "Faults", "arm", "clock_steps", "cut_power", "disk_fails", "failpoints", "kill_buffer", "kill_play", "kill_worker",
            "stop_database", "stop_worker"]

@@ -284,7 +284,8 @@ class Client:
 
 
 def client_process(ports: list[int], mix: dict[str, float], token: str, seed: int, number: int, connections: int, rate: float,
-                   stop: multiprocessing.synchronize.Event, result: str) -> None:
+                   ready: multiprocessing.synchronize.Barrier, stop: multiprocessing.synchronize.Event, result: str) -> None:
+    ready.wait(60)
     log = Client(ports, Workload(mix, token, seed, number), connections, rate).run(stop.is_set)
     pathlib.Path(result).write_bytes(pickle.dumps(log))
 
@@ -294,10 +295,11 @@ class Load:
 
     def __init__(self, world: World, mix: dict[str, float], *, processes: int = 2, connections: int = 12, rate: float = 1800) -> None:
         self.world, self.mix, self.context = world, mix, multiprocessing.get_context("spawn")
-        self.stopping = self.context.Event()
+        self.ready, self.stopping = self.context.Barrier(processes + 1), self.context.Event()
         self.results = [world.stack.folder / f"calls-{number}" for number in range(processes)]
         self.processes = [self.context.Process(target=client_process, daemon=True, args=(
-            [play.port for play in world.plays], mix, world.token, world.options.seed, number, connections, rate / processes, self.stopping, str(result)))
+            [play.port for play in world.plays], mix, world.token, world.options.seed, number, connections, rate / processes, self.ready,
+            self.stopping, str(result)))
             for number, result in enumerate(self.results)]
 
     def start(self) -> None:
@@ -307,6 +309,7 @@ class Load:
                 raise StackError(f"a topic: {answer}")
         for process in self.processes:
             process.start()
+        self.ready.wait(60)
 
     def stop(self) -> list[Call]:
         """The log of all clients, when the last one has its last answer."""

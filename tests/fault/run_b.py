@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from .checks import Residence, check_all, check_counters, check_rows, count_calls
+from .checks import check_all, check_counters, check_rows, count_calls
 from .core import Options, Outcome
 from .faults import Every, Faults, cut_power, kill_buffer
 from .load import Load
+from .residence import Residence
 from .world import World
 
 NAME, SECS, SHORT_SECS = "B", 60, 0

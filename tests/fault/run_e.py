@@ -19,11 +19,12 @@ from typing import Any
 import psycopg2
 import redis
 
-from .checks import Residence, check_poison
+from .checks import check_poison
 from .core import Options, Outcome
 from .faults import Every, Faults, kill, kill_buffer, kill_worker
 from .load import identity
 from .run_c import Customer, claims_expire
+from .residence import Residence
 from .session import Crowd, Session, Tally
 from .world import World
 
@@ -32,28 +33,27 @@ WORKLOADS = ("W6", "W7")
 STREAM, GROUP = "events:play", "fault"
 COUNTERS, SESSIONS, PAYERS, READERS = 5, 6, 2, 4
 BOUND_S = 0.1  # so much older than an invalidation by another daemon may a read be
+DEATH_S = 1.0  # so long a daemon that died between PUT and answer leaves what it would have invalidated, until the stream tells it to the others
 AWAY = (redis.RedisError, psycopg2.Error, OSError)
 TABLE = """CREATE TABLE fault.effects (event uuid PRIMARY KEY, place bigint GENERATED ALWAYS AS IDENTITY, kind text, subject text, value bigint, payment text)"""
 
 
 class Board:
-    """Which sum of each counter was acknowledged, and when."""
+    """Which sum of each counter was acknowledged, and from when on nobody may be told less."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.told: dict[str, list[tuple[float, int]]] = defaultdict(list)
 
-    def tell(self, counter: str, value: int) -> None:
+    def tell(self, counter: str, value: int, since: float) -> None:
         with self.lock:
-            known = self.told[counter]
-            known.append((time.monotonic(), max(value, known[-1][1] if known else 0)))
+            bisect.insort(self.told[counter], (since, value))
 
     def at(self, counter: str, moment: float) -> int:
         """The highest that was known then."""
         with self.lock:
             known = self.told[counter]
-            after = bisect.bisect_right(known, moment, key=lambda one: one[0])
-            return known[after - 1][1] if after else 0
+            return max((value for _, value in known[:bisect.bisect_right(known, (moment, 1 << 62))]), default=0)
 
 
 class Adder:
@@ -84,14 +84,16 @@ class Adder:
             if time.monotonic() > end:
                 self.unknown += 1
                 return 0
+        value, replayed = int(found["value"]), "Idempotency-Replayed" in self.session.headers
         self.done[counter] += 1
-        self.board.tell(counter, found["value"])
-        return int(found["value"])
+        self.board.tell(counter, value, time.monotonic() + (DEATH_S if replayed else 0))
+        return value
 
 
 class Reader(Adder):
     """W6: reads through caches, and now and then writes. Its own daemon never gives it less than it was told there; whoever wrote, no answer is older
-    than what was acknowledged BOUND_S before it was asked for."""
+    than what was acknowledged BOUND_S before it was asked for. An answer that says that it is of the database alone, the buffer being away, is not
+    judged, and is not kept by anybody: the next one that does not say so is."""
 
     def __init__(self, world: World, tally: Tally, board: Board, outcome: Outcome, number: int) -> None:
         super().__init__(world, tally, board, number)
@@ -101,9 +103,11 @@ class Reader(Adder):
         while not ended():
             counter = self.any()
             if self.rng.random() < 0.15:
-                self.own[counter] = self.add(counter)
-                if not self.own[counter]:
+                value = self.add(counter)
+                if value == 0:
                     return
+                if "Idempotency-Replayed" not in self.session.headers:
+                    self.own[counter] = value
             self.read(counter, self.rng.choice(("", "/shown")))
 
     def read(self, counter: str, route: str) -> None:
@@ -112,9 +116,14 @@ class Reader(Adder):
         if status not in (200, 404):
             time.sleep(0.02)
             return
-        value, who = found["value"] if status == 200 else 0, f"{self.session.service.name} ({self.session.headers.get('X-Cache')} {self.session.headers.get('X-Cache-Level')})"
+        state, level = (self.session.headers.get(name, "") for name in ("X-Cache", "X-Cache-Level"))
+        if self.session.headers.get("X-Data") == "database-only":
+            self.levels["database-only"] += 1
+            self.outcome.expect(state == "BYPASS" and "ETag" not in self.session.headers, f"an answer of the database alone says X-Cache: {state} {level}, or has an ETag")
+            return
+        value, who = found["value"] if status == 200 else 0, f"{self.session.service.name} ({state} {level})"
         self.reads += 1
-        self.levels[f"{self.session.headers.get('X-Cache', '')}{self.session.headers.get('X-Cache-Level', '')}"] += 1
+        self.levels[f"{state or status}-{level}".rstrip("-").lower()] += 1
         if value < self.own[counter]:
             self.outcome.ryw_violations += 1
             self.outcome.problem(f"I6 {who} gives counter {counter}{route} as {value} to one whom it had told {self.own[counter]}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from .checks import Residence, check_all, check_resources, count_calls, gauge
+from .checks import check_all, check_resources, count_calls, gauge
 from .core import Options, Outcome
-from .faults import database_away
 from .load import Load
+from .residence import Residence
 from .world import World
 
 NAME, SECS, SHORT_SECS = "F", 60, 0
@@ -21,7 +21,7 @@ def run(options: Options) -> Outcome:
         with Load(world, MIX, rate=900) as load:
             time.sleep(options.secs * 0.15)
             residence.excused = True
-            database_away(world, options.secs * 0.35)
+            world.stop_database(options.secs * 0.35)
             outcome.faults["F7"] += 1
             outcome.more["backlog"] = world.backlog()
             started = time.monotonic()

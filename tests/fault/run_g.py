@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from .checks import Residence, check_all, count_calls
+from .checks import check_all, count_calls
 from .core import Options, Outcome
 from .faults import Every, Faults, disk_fails
 from .load import Load
+from .residence import Residence
 from .world import World
 
 NAME, SECS, SHORT_SECS = "G", 45, 0

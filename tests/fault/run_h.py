@@ -8,10 +8,11 @@ from s24.base import free_ports, wait_for
 
 from harness import Proxy
 
-from .checks import Residence, check_all, check_counters, check_history, check_rows, count_calls, count_lost, invariant, summed
+from .checks import check_all, check_counters, check_history, check_rows, count_calls, count_lost, invariant, summed
 from .core import Options, Outcome
 from .faults import clock_steps
 from .load import Load
+from .residence import Residence
 from .world import ShimmedRedis, World
 
 NAME, SECS, SHORT_SECS = "H", 30, 0

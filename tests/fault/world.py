@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import os
 import pathlib
 import shutil
@@ -98,6 +99,7 @@ class World:
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
         # Workers that died, and until when their leases are ended for them: a minute, told in no time. A claim may arrive behind their death.
         self.dead: dict[int, float] = {}
+        self.outages: list[tuple[float, float]] = []  # of the database, by the clock on the wall; one that goes on has no end
         self.buffer_lock = threading.Lock()  # one thing at a time is done to the buffer
         self._ended = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
@@ -253,6 +255,22 @@ class World:
 
     def all_ready(self) -> bool:
         return all(service.is_ready() for service in [*self.plays, *self.workers])
+
+    # ---- the database ----------------------------------------------------------------------------------------------------------------
+
+    def stop_database(self, secs: float) -> None:
+        """An immediate stop; it comes back and recovers after so long."""
+        postgres, began = self.stack.postgres, time.time()
+        self.outages.append((began, math.inf))
+        postgres.process.send(signal.SIGQUIT)
+        wait_for("the end of postgres", lambda: postgres.process.pid is None, 20)
+        time.sleep(secs)
+        postgres.start()
+        self.outages[-1] = (began, time.time())
+
+    def away_s(self, since: float, until: float) -> float:
+        """For how much of this time the database was away."""
+        return sum(max(0.0, min(end, until) - max(began, since)) for began, end in list(self.outages))
 
     # ---- the buffer ----------------------------------------------------------------------------------------------------------------
 
