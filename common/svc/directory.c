@@ -51,12 +51,35 @@ SUSPENDS static enum err ask_auth(void *ctx, struct buf *out)
 
 /* ---- kept entries ---- */
 
-static unsigned ttl_of(const struct req *req, const char *kind)
+/* Links of parents begin and end on a day, which is the database's, in UTC: what was read on one is not given out on the next. */
+static unsigned until_midnight(const struct req *req, unsigned ttl_s)
 {
-	bool is_roster = strcmp(kind, "roster") == 0,
-	     is_link = strcmp(kind, "children") == 0; /* a link begins and ends on a day */
+	int64_t left_s = 86400 - req->now_us / US_PER_S % 86400;
+	unsigned most = 100 + (unsigned)req->daemon->settings.cache_jitter_percent;
 
-	return (unsigned)req->daemon->settings.cache_ttl.v[is_roster ? KIND_ROSTER : is_link ? KIND_PERMISSIONS : KIND_SCHOOL];
+	return left_s * 100 / most < (int64_t)ttl_s ? (unsigned)(left_s * 100 / most) : ttl_s;
+}
+
+static struct cache_life life_of(const struct req *req, const char *kind)
+{
+	const int64_t *ttl = req->daemon->settings.cache_ttl.v;
+	struct cache_life life = {.ttl_s = (unsigned)ttl[KIND_SCHOOL], .sie_s = DAY_S, .memory = !req->filling};
+
+	if (strcmp(kind, "roster") == 0)
+		life.ttl_s = (unsigned)ttl[KIND_ROSTER];
+	if (strcmp(kind, "children") == 0) {
+		life.ttl_s = until_midnight(req, (unsigned)ttl[KIND_PERMISSIONS]);
+		life.sie_s = 0;
+	}
+	return life;
+}
+
+/* An entry goes with what it shows of others: a class counts its students, a teacher's assignments name classes and subjects. */
+static const char *shown_by(const char *kind)
+{
+	if (strcmp(kind, "teacher") == 0)
+		return "school class subject";
+	return strcmp(kind, "class") == 0 || strcmp(kind, "roster") == 0 || strcmp(kind, "children") == 0 ? "student" : "";
 }
 
 SUSPENDS static enum err read_entry(struct req *req, const char *kind, struct uuid id, struct str *ret)
@@ -67,6 +90,7 @@ SUSPENDS static enum err read_entry(struct req *req, const char *kind, struct uu
 	struct cache_tags tags = {.school = req->who.school_id};
 	struct cache_call call = {.tags = &tags, .fill = ask_auth, .ctx = &asking};
 	struct buf fresh = buf_in(req->arena);
+	struct str shown = str_of(shown_by(kind));
 	struct cache_note note;
 	enum err e;
 
@@ -78,8 +102,10 @@ SUSPENDS static enum err read_entry(struct req *req, const char *kind, struct uu
 	}
 	cache_tag(&tags, req->arena, DIRECTORY_BULK, STR(""));
 	cache_tag(&tags, req->arena, arena_printf(req->arena, DIRECTORY_ENTRY, kind), (struct str){text, UUID_TEXT});
+	while (shown.n != 0)
+		cache_tag(&tags, req->arena, DIRECTORY_KIND, str_split(&shown, ' '));
 	call.key = cache_key_of(c, req->arena, "directory", req->who.school_id, kind, &(struct str){text, UUID_TEXT}, 1);
-	call.life = (struct cache_life){.ttl_s = ttl_of(req, kind), .sie_s = DAY_S, .memory = !req->filling};
+	call.life = life_of(req, kind);
 	return cache_read(c, req->arena, req->deadline, &call, ret, &note);
 }
 

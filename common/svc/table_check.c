@@ -156,6 +156,55 @@ static void check_rule(const struct check *c, const struct route *r)
 		complain(c, "ROLE_SERVICE goes with MAY_INTERNAL");
 }
 
+/* What cache_http.c can give a value to. */
+static bool is_known_to(const struct route *r, struct str name)
+{
+	static const char *const known[] = {"me.user_id",   "me.teacher_id", "me.student_id",   "me.staff_id",
+					    "me.school_id", "student_id",    "student.class_id"};
+	struct str rest = str_of(r->path), param;
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		if (str_is(name, known[i]))
+			return true;
+	while (rest.p != NULL)
+		if (route_param(str_split(&rest, '/'), &param) && str_eq(param, name))
+			return true;
+	return r->query != NULL && schema_find(r->query, name) != NULL;
+}
+
+/* "class:{class_id}": an answer whose tags cannot be made is never kept, and nobody would see why. */
+static void check_answer_tag(const struct check *c, const struct route *r, const char *tag)
+{
+	struct str rest = str_of(tag);
+
+	str_split(&rest, '{');
+	while (rest.p != NULL) {
+		struct str name = str_split(&rest, '}');
+
+		if (rest.p == NULL)
+			complain(c, "the tag \"%s\" lacks its }", tag);
+		else if (!is_known_to(r, name))
+			complain(c, "the tag \"%s\" names what a request of this route has not", tag);
+		str_split(&rest, '{');
+	}
+}
+
+static void check_vary(const struct check *c, const char *vary)
+{
+	static const char *const words[] = {"user", "student", "school", "today"};
+	struct str rest = str_of(vary != NULL ? vary : "");
+
+	while (rest.n != 0) {
+		struct str word = str_split(&rest, ' ');
+		bool known = false;
+
+		for (size_t i = 0; i < ARRAY_LEN(words); i++)
+			known |= str_is(word, words[i]);
+		if (!known)
+			complain(c, "answers cannot differ by \"%.*s\"", STR_FMT(word));
+	}
+}
+
 static void check_cache(const struct check *c, const struct route *r)
 {
 	static const char *const policies[] = {"browser", "cdn", "redis", "full", "no-store"};
@@ -171,6 +220,9 @@ static void check_cache(const struct check *c, const struct route *r)
 		complain(c, "a public cache on a route with roles");
 	if (keeps && (r->method != HTTP_GET || (r->flags & ROUTE_STREAM) != 0))
 		complain(c, "only the answer of a GET that is not streamed can be kept");
+	for (size_t i = 0; i < TAGS_MAX && p->tags[i] != NULL; i++)
+		check_answer_tag(c, r, p->tags[i]);
+	check_vary(c, p->vary);
 	if (keeps && p->tags[0] == NULL && p->reads[0] == NULL && p->names == NULL)
 		complain(c, "a kept answer without .tags, .reads and .names, so nothing can drop it");
 }
@@ -311,6 +363,12 @@ static void check_entity(const struct check *c, const struct entity *e)
 		check_scope(c, e, e->scopes[i]);
 	for (size_t i = 0; i < TAGS_MAX && e->tags[i] != NULL; i++)
 		check_tag(c, e, e->tags[i]);
+	for (size_t i = 0; i < TAG_WHENS_MAX && e->when[i].tag != NULL; i++) {
+		check_tag(c, e, e->when[i].tag);
+		need_field(c, e, str_of(e->when[i].field), ".when");
+	}
+	for (size_t i = 0; i < LIST_FIELDS_MAX && e->list_fields[i] != NULL; i++)
+		need_field(c, e, str_of(e->list_fields[i]), ".list_fields");
 	need_optional(c, e, e->owner, ".owner");
 	need_optional(c, e, e->class_field, ".class_field");
 	need_optional(c, e, e->student_field, ".student_field");

@@ -44,7 +44,9 @@ const struct entity submission_entity = {
 	.level = 3,
 	.scopes = {"homework_id", "student_id", "teacher_id"},
 	/* Not its class: the lists of a class's students show each his own. Not homework:{…}: its text is the same whoever hands in. */
-	.tags = {"submissions:{homework_id}", "student:{student_id}", "teacher:{teacher_id}"},
+	.tags = {"submissions:{homework_id}", "student:{student_id}", "work:{homework_id}.{student_id}"},
+	/* The teacher's list and page of a homework show of it that it was handed in, and no mark. */
+	.when = {{"submitted_at", NULL, "teacher:{teacher_id}"}, {"submitted_at", NULL, "handed_in:{homework_id}"}},
 	.owner = "teacher_id",
 	.student_field = "student_id",
 	.ttl_s = 900,

@@ -106,6 +106,11 @@ static void every_mistake_of_a_route_is_told(void **state)
 	expect_route((struct route){HTTP_POST, "/x", ROLE_TEACHER, MAY_SELF, .flags = ROUTE_FULL_STATE, .handler = nothing}, "needs .creates");
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "cdn"}, .handler = nothing}, "a public cache");
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "redis"}, .handler = nothing}, "nothing can drop it");
+	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "ever", .tags = {"x"}}, .handler = nothing}, "no cache policy \"ever\"");
+	expect_route((struct route){HTTP_POST, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"x"}}, .handler = nothing}, "only the answer of a GET");
+	expect_route((struct route){HTTP_GET, "/x/{y}", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"y:{y}", "z:{y}.{z}"}}, .handler = nothing}, "\"z:{y}.{z}\" names what");
+	expect_route((struct route){HTTP_GET, "/x/{y}", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"y:{y"}}, .handler = nothing}, "lacks its }");
+	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"x"}, .vary = "class"}, .handler = nothing}, "differ by \"class\"");
 	expect_route((struct route){HTTP_HEAD, "/x", ROLE_TEACHER, MAY_SELF, .handler = nothing}, "HEAD and OPTIONS");
 	expect_route((struct route){HTTP_GET, "/essays/{other_id}", ROLE_TEACHER, MAY_SELF, .handler = nothing}, "GET /essays/{other_id}: stands twice");
 }
@@ -135,6 +140,15 @@ static void every_mistake_of_an_entity_is_told(void **state)
 	expect_entity(e, ".tags names the field \"room_id\"");
 	e.tags[0] = "room:{class_id";
 	expect_entity(e, "lacks its }");
+	e = essay_entity;
+	e.when[0] = (struct tag_when){"done_at", NULL, "class:{class_id}"};
+	expect_entity(e, ".when names the field \"done_at\"");
+	e = essay_entity;
+	e.when[0] = (struct tag_when){"title", NULL, "room:{room_id}"};
+	expect_entity(e, ".tags names the field \"room_id\"");
+	e = essay_entity;
+	e.list_fields[0] = "colour";
+	expect_entity(e, ".list_fields names");
 	e = essay_entity;
 	e.owner = "nobody_id";
 	expect_entity(e, ".owner names");
