@@ -13,6 +13,7 @@
 #include "svc/cache_admin.h"
 #include "svc/cache_internal.h"
 #include "svc/daemon.h"
+#include "svc/directory.h"
 #include "svc/req.h"
 
 #define GROUPS_MAX 360 /* more than the body can name */
@@ -85,6 +86,18 @@ static struct str plain_name(struct arena *arena, struct str name)
 	return buf_str(&out);
 }
 
+/* Of these the directory is made, whose entries and names are kept by the whole (directory.h). */
+static bool is_directory(struct str table)
+{
+	static const char *const tables[] = {"schools", "users",    "teachers",  "students",
+					     "classes", "subjects", "guardians", "teacher_assignments"};
+
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++)
+		if (str_is(table, tables[i]))
+			return true;
+	return str_has_prefix(table, STR("auth."));
+}
+
 /* A table without its schema is one of any schema. */
 static void put_table(struct job *j, struct str table)
 {
@@ -92,6 +105,8 @@ static void put_table(struct job *j, struct str table)
 
 	put(j, whole ? "table:" : "table:*.", table, "");
 	put(j, whole ? "bulk:" : "bulk:*.", table, "");
+	if (is_directory(table))
+		put(j, "", STR(DIRECTORY_BULK), "");
 }
 
 static void take_tables(struct job *j)

@@ -9,6 +9,7 @@
 #include "io/crypto.h"
 #include "svc/buffers.h"
 #include "svc/daemon.h"
+#include "svc/directory.h"
 #include "svc/service.h"
 
 /* ---- tags ---- */
@@ -72,6 +73,8 @@ void query_wrote(struct req *req, const struct cache_tags *tables)
 		cache_tag(req->touched, req->arena, "table:", tables->v[i]);
 		if (!named)
 			cache_tag(req->touched, req->arena, "bulk:", tables->v[i]);
+		if (!named && str_has_prefix(tables->v[i], STR("auth."))) /* kept by other names than its tables' */
+			cache_tag(req->touched, req->arena, DIRECTORY_BULK, STR(""));
 	}
 }
 
