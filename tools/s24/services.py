@@ -51,7 +51,7 @@ CACHE = ("+info", "+dbsize", "+scan")  # its figures, and walks through its name
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 
 # Of the cache's names: what all services write together (common/svc/cache_internal.h), and what any may do with an entry of another.
-CACHE_SHARED = ("epoch:*", "index:*", "generation", "cleared", "index_size", "sweeping", "jobs:*")
+CACHE_SHARED = ("epoch:*", "index:*", "generation", "cleared", "index_size", "sweeping", "jobs:*", "place:*")
 CACHE_ANY = "(-@all +unlink +get +getrange +exists +pttl ~cache:*)"
 
 
