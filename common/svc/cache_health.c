@@ -21,6 +21,7 @@ struct cache_health {
 	struct daemon *daemon;
 	struct fiber *fiber;
 	bool closing, looking;
+	struct waitq looked;
 	struct health_sample ring[RING], last;
 	size_t n_ring; /* ever put */
 	struct health_watch watch;
@@ -339,8 +340,10 @@ SUSPENDS static void take_look(struct cache_health *h, struct deadline d)
 	struct redis_figures redis;
 	struct health_view v;
 
-	if (h->looking) /* another fiber is about it: its last word is young enough */
+	if (h->looking) { /* another fiber is about it, and its word will do */
+		IGNORE(waitq_wait(&h->looked, d)); /* late: then the one before */
 		return;
+	}
 	h->looking = true;
 	redis = ask_redis(daemon->caches, deadline_sooner(d, deadline_in(daemon->loop, ASK_MS)));
 	take_counts(daemon, &h->last);
@@ -350,6 +353,7 @@ SUSPENDS static void take_look(struct cache_health *h, struct deadline d)
 	cache_health_last(h, &v);
 	health_judge(&h->watch, &v.window, &daemon->settings.health_warning, &daemon->settings.health_critical, h->last.real_us);
 	add_point(h, &v);
+	waitq_wake(&h->looked, SIZE_MAX, OK);
 }
 
 void cache_health_look(struct cache_health *h, struct deadline d, struct health_view *ret)
@@ -405,6 +409,8 @@ void cache_health_cancel(struct cache_health *h)
 
 struct cache_health *cache_health_free(struct cache_health *h)
 {
+	if (h != NULL)
+		waitq_done(&h->looked);
 	free(h);
 	return NULL;
 }
