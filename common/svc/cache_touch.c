@@ -90,12 +90,23 @@ static bool lives(const void *row)
 	return row && ((const struct row *)row)->deleted_at == 0;
 }
 
-static struct str field_text(const struct entity *e, const char *name, const void *row, struct arena *arena)
+static bool has(const struct entity *e, const struct field *f, const void *row)
 {
-	struct buf text = buf_in(arena);
+	return lives(row) && (((const struct fields *)row)->set >> (f - e->schema->fields) & 1) != 0;
+}
 
-	return lives(row) && buffer_field_text(schema_find(e->schema, str_of(name)), row, &text) ? buf_str(&text)
-												 : (struct str){NULL, 0};
+static bool is_changed(const struct entity *e, const struct field *f, const void *old, const void *row)
+{
+	bool was = has(e, f, old), is = has(e, f, row);
+
+	return was != is || (was && (row_changes(e->schema, old, row) >> (f - e->schema->fields) & 1) != 0);
+}
+
+static bool reads(const struct field *f, const void *row, const char *text, struct arena *arena)
+{
+	struct buf b = buf_in(arena);
+
+	return buffer_field_text(f, row, &b) && str_is(buf_str(&b), text);
 }
 
 /* What only this very change of a field touches; a row that is made or deleted changes all that it has. */
@@ -103,15 +114,17 @@ static void add_when(const struct entity *e, const void *old, const void *row, s
 {
 	for (size_t i = 0; i < TAG_WHENS_MAX && e->when[i].tag; i++) {
 		const struct tag_when *w = &e->when[i];
-		struct str was = field_text(e, w->field, old, arena), is = field_text(e, w->field, row, arena);
+		const struct field *f = entity_field(e, w->field);
 		struct cache_tags there = {0}, here = {0};
+		bool moved;
 
-		if (was.n != 0)
+		if (has(e, f, old))
 			IGNORE(!expand(e, w->tag, old, arena, &there)); /* the row has no such value */
 		if (lives(row))
 			IGNORE(!expand(e, w->tag, row, arena, &here)); /* nor has this one */
-		if (w->becomes ? !str_is(is, w->becomes) || str_eq(was, is)
-			       : str_eq(was, is) && (is.n == 0 || there.n == 0 || here.n == 0 || str_eq(there.v[0], here.v[0])))
+		moved = there.n != 0 && here.n != 0 && !str_eq(there.v[0], here.v[0]);
+		if ((!moved && !is_changed(e, f, old, row)) ||
+		    (w->becomes && !(has(e, f, row) && reads(f, row, w->becomes, arena))))
 			continue;
 		if (there.n != 0)
 			cache_tag_again(to, arena, there.v[0]);
