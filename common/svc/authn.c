@@ -202,9 +202,9 @@ static enum err check_service(struct req *req, struct str token)
 	/* The peer has checked its caller; what it says of him is as good as its token. */
 	IGNORE(!uuid_parse(http_header(req->x, "x-school-id"), &req->who.school_id));
 	IGNORE(!uuid_parse(http_header(req->x, "x-user-id"), &req->who.user_id));
-	if ((req->route->flags & ROUTE_OF_ALL) != 0 && str_is(claims.sub, CACHE_ADMIN_PEER))
+	if ((req->route->flags & ROUTE_DASHBOARD) != 0 && str_is(claims.sub, CACHE_ADMIN_PEER))
 		return use_buffer_of_peer(req);
-	for (size_t i = 0; i < ARRAY_LEN(s->used_by) && s->used_by[i]; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(s->used_by) && s->used_by[i] && (req->route->flags & ROUTE_DASHBOARD) == 0; i++) {
 		if (str_is(claims.sub, s->used_by[i]))
 			return use_buffer_of_peer(req);
 	}

@@ -484,7 +484,15 @@ SUSPENDS static enum err warm_answer(struct req *req)
 
 	if (admin_cache(req, &e) == NULL)
 		return e;
-	e = cache_warm_answer(req);
+	if (req->daemon->warm != NULL) {
+		e = cache_warm_answer(req);
+	} else { /* without rows there is nothing to do */
+		admin_begin(req);
+		put_count(req, "warmed", 0);
+		put_count(req, "skipped", 0);
+		put_count(req, "failed", 0);
+		admin_end(req);
+	}
 	return e != OK ? e : admin_audit(req, "cache_warmed", (struct str){NULL, 0}, buf_str(&req->body));
 }
 
@@ -537,7 +545,7 @@ size_t cache_admin_rows(const struct service *s, struct route *to, size_t most)
 		to[n].path = internal_paths[i];
 		to[n].roles = ROLE_SERVICE;
 		to[n].rule = (struct rule)MAY_INTERNAL;
-		to[n].flags |= ROUTE_BARE | ROUTE_NO_KEY | ROUTE_OF_ALL;
+		to[n].flags |= ROUTE_BARE | ROUTE_NO_KEY | ROUTE_DASHBOARD;
 		n++;
 	}
 	return n;

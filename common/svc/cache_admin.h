@@ -2,7 +2,7 @@
 /*
  * The administration of the caches: nine endpoints as rows of the kit.
  *
- * Every daemon that has a cache answers for itself on its internal listener (/internal/cache/…, for the dashboard's service token, whatever .used_by says; the
+ * Every daemon that has a cache answers for itself on its internal listener (/internal/cache/…, for the dashboard's service token alone, whatever .used_by says; the
  * call names the platform administrator and his school by X-User-Id and X-School-Id). A service with SERVICE_CACHE_ADMIN serves the public paths (/cache/…)
  * too, to platform administrators. What a daemon invalidates is gone for all daemons, for tags, names and generations are the fleet's; its figures are its own.
  *

@@ -185,6 +185,23 @@ static void tag_reads(struct req *req, struct cache_tags *tags)
 	}
 }
 
+/* Whose answer it is, so that everything of a person can be dropped by his user:{id}. Of a student's it is the student's own, whoever asks; while nobody
+ * knows him it stands without. */
+SUSPENDS static void tag_person(struct req *req, struct cache_tags *tags)
+{
+	struct uuid user_id = req->who.user_id;
+	struct dir_student student;
+
+	if (req->who.role == ROLE_ANYONE)
+		return;
+	if (says(req->route, "student") && !uuid_is_nil(req->student_id))
+		user_id = directory_student(req, req->student_id, &student) == OK ? student.user_id : (struct uuid){{0}};
+	else if (!is_personal(req->route))
+		return;
+	if (!uuid_is_nil(user_id))
+		cache_tag_id(tags, req->arena, "user:", user_id);
+}
+
 SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
 {
 	const struct cache_policy *p = &req->route->cache;
@@ -211,6 +228,7 @@ SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
 		cache_tag(tags, req->arena, DIRECTORY_BULK, STR(""));
 	while (names.n != 0)
 		cache_tag(tags, req->arena, DIRECTORY_KIND, str_split(&names, ' '));
+	tag_person(req, tags);
 	return OK;
 }
 

@@ -17,7 +17,7 @@ static const struct {
 } flag_names[] = {
 	{ROUTE_MULTIPART, "multipart"}, {ROUTE_FULL_STATE, "full_state"}, {ROUTE_BARE, "bare"},
 	{ROUTE_NO_KEY, "no_key"},       {ROUTE_STREAM, "stream"},         {ROUTE_BODY_OPTIONAL, "body_optional"},
-	{ROUTE_THROUGH, "through"},     {ROUTE_BYTES, "bytes"},           {ROUTE_OF_ALL, "of_all"},
+	{ROUTE_THROUGH, "through"},     {ROUTE_BYTES, "bytes"},           {ROUTE_DASHBOARD, "dashboard"},
 };
 
 static void put_roles(unsigned roles, struct buf *out)

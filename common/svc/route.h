@@ -55,7 +55,7 @@ enum {
 	ROUTE_STREAM = 1 << 4,     /* the handler answers itself with http_answer_begin (downloads) */
 	ROUTE_BODY_OPTIONAL = 1 << 5, /* an empty body is an empty object */
 	ROUTE_BYTES = 1 << 7,      /* a parameter of the path may be any bytes but NUL, not only UTF-8 */
-	ROUTE_OF_ALL = 1 << 8,     /* internal: the dashboard may ask it of every daemon, whatever .used_by says */
+	ROUTE_DASHBOARD = 1 << 8,  /* internal: for the dashboard alone, whatever .used_by says */
 	ROUTE_THROUGH = 1 << 6,    /* commits in PostgreSQL: the answer of an Idempotency-Key is kept in the schema's table */
 };
 
