@@ -24,11 +24,11 @@
 #include "io/storage.h"
 #include "io/work.h"
 #include "svc/cache.h"
+#include "svc/cache_warm.h"
 #include "svc/entity.h"
 #include "svc/route.h"
 
 struct daemon;
-struct warm_row;
 
 /* What a write says to the others (architecture.md 8). A row applies when `entity` is created, updated or deleted through the kit and one of
  * `fields` changed (NULL: any). The envelope goes to stream events:<service> in the same PUT, and to the channel. */

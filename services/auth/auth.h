@@ -79,6 +79,7 @@ SCHEMA_STRUCT(teacher_class, TEACHER_CLASS_FIELDS);
 extern const struct entity *const auth_entities[];
 extern const struct route auth_routes[];
 extern const struct event_row auth_events[];
+extern const struct warm_row auth_warms[];
 
 /* ---- sessions.c: what login, refresh and the administration share ---- */
 /* Checks a password in the hashing pool. OK, ERR_UNAUTHENTICATED (wrong), ERR_OVERLOAD, ERR_TIMEOUT. */

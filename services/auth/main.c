@@ -9,6 +9,7 @@ static const struct service auth = {
 	.entities = auth_entities,
 	.entity_sql = auth_entity_sql,
 	.events = auth_events,
+	.warms = auth_warms,
 	.used_by = {"auth", "dashboard", "quiz", "homework", "attendance", "fee", "inventory", "busroute", "calendar", "report",
 		    "worker"},
 	.flags = SERVICE_CACHE_ADMIN,

@@ -128,6 +128,7 @@ extern const struct entity homework_entity, submission_entity;
 extern const struct entity *const homework_entities[];
 extern const struct route homework_routes[];
 extern const struct event_row homework_events[];
+extern const struct warm_row homework_warms[];
 
 /* ---- rules of the noun, free of I/O (rules.c) ---- */
 /* Is it late, or closed, for a homework handed in at an instant? Days end in the school's zone. */

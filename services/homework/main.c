@@ -11,6 +11,7 @@ static const struct service homework = {
 	.entities = homework_entities,
 	.entity_sql = homework_entity_sql,
 	.events = homework_events,
+	.warms = homework_warms,
 	.uses = {"auth"},
 	.flags = SERVICE_STORAGE,
 	.named_files = &SQL_NAMED_FILES,
