@@ -389,10 +389,11 @@ static void too_many_rows_or_bytes_are_told_and_not_kept(void **state)
 		ask_of(rows[i].stmt);
 		what.params = PG_PARAMS(PG_INT4(rows[i].n));
 		for (unsigned k = 0; k < 2; k++) {
-			uint64_t before = asked();
+			uint64_t before = asked(), fills = cache_stats(kit->daemon.caches).fills;
 
 			assert_int_equal(run(ask, a_read(&routes[0]), NULL), OK);
 			assert_int_equal(asked() - before, k == 0 ? ANEW : rows[i].again);
+			assert_int_equal(cache_stats(kit->daemon.caches).fills - fills, k == 0 && rows[i].again == KEPT);
 			assert_int_equal(got_rows, rows[i].stmt == &many ? rows[i].n : 1);
 		}
 	}
@@ -599,6 +600,21 @@ static void without_the_buffer_a_list_is_told_and_not_kept(void **state)
 	real_redis_again(&buffer);
 }
 
+/* As when the buffer has failed in the middle of the request. */
+static void what_was_read_past_the_buffer_is_not_kept(void **state)
+{
+	struct req *req = a_read(&routes[1]);
+	uint64_t fills = cache_stats(kit->daemon.caches).fills;
+
+	(void)state;
+	what.scope = NULL;
+	req->database_only = true;
+	assert_int_equal(run(list_notes, req, NULL), OK);
+	assert_int_equal(cache_stats(kit->daemon.caches).fills, fills);
+	expect_notes(0, "[]", ANEW);
+	expect_notes(0, "[]", KEPT);
+}
+
 /* ---- the source ---- */
 
 static void a_failed_statement_is_nobodys_answer(void **state)
@@ -728,6 +744,7 @@ int main(void)
 		T(tags_of_its_own_stand_for_the_table),
 		T(a_buffered_change_and_its_flush_are_both_seen),
 		T(without_the_buffer_a_list_is_told_and_not_kept),
+		T(what_was_read_past_the_buffer_is_not_kept),
 		T(a_failed_statement_is_nobodys_answer),
 		T(fifty_callers_ask_once),
 		T(without_the_cache_it_is_asked),
