@@ -106,20 +106,53 @@ static void worker(void *arg)
 }
 
 struct took {
-	double wall_s, cpu_us; /* of this process, for each */
+	double wall_s, cpu_us, redis_us; /* CPU of this process and of Redis, for each */
 };
+
+static double redis_has_used_us;
+
+/* "used_cpu_sys:1.5", of INFO, in seconds. */
+static double number_behind(struct str text, const char *name)
+{
+	const char *at = memmem(text.p, text.n, name, strlen(name));
+
+	return at ? strtod(at + strlen(name), NULL) : 0;
+}
+
+static void ask_redis_cpu(void *arg)
+{
+	struct arena *arena = arena_new();
+	struct redis_reply reply;
+
+	must(redis_call(redis, arena, patient(), REDIS_ARGS(STR("INFO"), STR("cpu")), &reply) == OK, "INFO");
+	redis_has_used_us = 1e6 * (number_behind(reply.s, "used_cpu_sys:") + number_behind(reply.s, "used_cpu_user:"));
+	arena_free(arena);
+	*(bool *)arg = true;
+}
+
+static double redis_cpu_us(void)
+{
+	bool done = false;
+
+	must(fiber_spawn(loop, "cpu", ask_redis_cpu, &done) == OK, "a fiber");
+	while (!done)
+		loop_turn(loop, 1000);
+	return redis_has_used_us;
+}
 
 static struct took all(void (*one)(struct arena *arena, int at), int count, int fibers)
 {
 	struct work w = {one, 0, count, fibers};
+	double theirs = redis_cpu_us();
 	int64_t wall = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
 
 	for (int i = 0; i < fibers; i++)
 		must(fiber_spawn(loop, "bench", worker, &w) == OK, "a fiber");
 	while (w.running > 0)
 		loop_turn(loop, 10000);
-	return (struct took){(double)(now_ns(CLOCK_MONOTONIC) - wall) / 1e9,
-			     (double)(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1e3 / count};
+	wall = now_ns(CLOCK_MONOTONIC) - wall;
+	cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	return (struct took){(double)wall / 1e9, (double)cpu / 1e3 / count, (redis_cpu_us() - theirs) / count};
 }
 
 /* ---- set and get ---- */
@@ -180,6 +213,12 @@ static void get_one(struct arena *arena, int at)
 	must(cache_get(cache, arena, patient(), keys[at % KEYS], &tags, &got, &note) == OK && got.n == sizeof(value), "get");
 }
 
+static void print_took(const char *name, struct took took, double count, bool first)
+{
+	printf("%s\"%s\": {\"rate\": %.0f, \"cpu_us\": %.3f, \"redis_us\": %.3f}", first ? "" : ", ", name, count / took.wall_s,
+	       took.cpu_us, took.redis_us);
+}
+
 static int ops(const char *url, int count)
 {
 	struct arena *arena = arena_new();
@@ -191,15 +230,10 @@ static int ops(const char *url, int count)
 		keys[i] = key_of(arena, i);
 	printf("{");
 	for (int i = 0; i < 2; i++) {
-		struct took took;
-
 		tagged = i == 1;
 		all(set_one, KEYS, FIBERS);
-		took = all(set_one, count, FIBERS);
-		printf("%s\"%s\": %.0f, \"%s_cpu_us\": %.2f", i ? ", " : "", names[i][0], count / took.wall_s, names[i][0],
-		       took.cpu_us);
-		took = all(get_one, count, FIBERS);
-		printf(", \"%s\": %.0f, \"%s_cpu_us\": %.2f", names[i][1], count / took.wall_s, names[i][1], took.cpu_us);
+		print_took(names[i][0], all(set_one, count, FIBERS), count, i == 0);
+		print_took(names[i][1], all(get_one, count, FIBERS), count, false);
 	}
 	printf("}\n");
 	down();
@@ -269,8 +303,19 @@ static int tags(const char *url, int entries, int each)
 	raised = all(raise_some, calls, 4);
 	raised_alone = all(raise_one, n_tags, FIBERS);
 	all(drop_some, calls, 4); /* leaves nothing for the next run */
-	printf("{\"fill\": %.0f, \"drop\": %.0f, \"raise\": %.0f, \"raise_alone\": %.0f}\n", entries / filled.wall_s,
-	       entries / gone.wall_s, entries / raised.wall_s, entries / raised_alone.wall_s);
+	/* For each key: a call has many. */
+	gone.cpu_us *= (double)calls / entries;
+	gone.redis_us *= (double)calls / entries;
+	raised.cpu_us *= (double)calls / entries;
+	raised.redis_us *= (double)calls / entries;
+	raised_alone.cpu_us *= (double)n_tags / entries;
+	raised_alone.redis_us *= (double)n_tags / entries;
+	printf("{");
+	print_took("fill", filled, entries, true);
+	print_took("drop", gone, entries, false);
+	print_took("raise", raised, entries, false);
+	print_took("raise_alone", raised_alone, entries, false);
+	printf("}\n");
 	down();
 	return 0;
 }
