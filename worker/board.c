@@ -146,6 +146,23 @@ bool board_run_finished(struct board *b, size_t number, int64_t now_us, struct f
 	return finished;
 }
 
+void board_wrote(struct board *b, int64_t took_us)
+{
+	pthread_mutex_lock(&b->lock);
+	us_times_add(&b->writes, took_us);
+	pthread_mutex_unlock(&b->lock);
+}
+
+struct us_times board_writes(struct board *b)
+{
+	struct us_times t;
+
+	pthread_mutex_lock(&b->lock);
+	t = b->writes;
+	pthread_mutex_unlock(&b->lock);
+	return t;
+}
+
 struct job board_look(struct board *b, size_t number)
 {
 	struct job copy;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "flush.h"
+#include "svc/cache_count.h"
 #include "verdict.h"
 
 /* Each has its own breaker: a job goes on while another database is away. */
@@ -36,6 +37,7 @@ struct board {
 	unsigned threads;
 	bool stop;
 	struct breaker breakers[DATABASES];
+	struct us_times writes; /* of transactions in PostgreSQL, from BEGIN to the answer of COMMIT */
 };
 
 struct finished_run {
@@ -56,6 +58,8 @@ void board_give(struct board *b, size_t job, const struct flush_counts *counts, 
 void board_pause(struct board *b, int64_t ms);
 bool board_run_finished(struct board *b, size_t job, int64_t now_us, struct finished_run *ret);
 struct job board_look(struct board *b, size_t job);
+void board_wrote(struct board *b, int64_t took_us);
+struct us_times board_writes(struct board *b);
 bool board_failed_once(struct board *b, size_t job);           /* has a turn failed in Redis since the last question */
 bool board_is_open(struct board *b, enum database database);   /* away: nothing is claimed */
 int64_t board_opened(struct board *b, enum database database); /* how often it was found away */

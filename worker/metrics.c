@@ -128,7 +128,8 @@ static void put_counters(const struct worker *w, const struct sums *v, struct bu
 	X("schools24_sync_buffer_up", "1 while the worker reaches the buffer.", up)                   \
 	X("schools24_sync_buffer_pressure", "0, 1 above the high mark, 2 above the limit.", pressure) \
 	X("schools24_sync_buffer_backlog", "Unsynced records that are not dead.", backlog)            \
-	X("schools24_sync_buffer_used_bytes", "Memory that the buffer's Redis uses.", used_bytes)
+	X("schools24_sync_buffer_used_bytes", "Memory that the buffer's Redis uses.", used_bytes)     \
+	X("schools24_sync_buffer_max_bytes", "Its limit; 0: none.", most_bytes)
 
 static void put_buffers(const struct worker *w, struct buf *out)
 {
@@ -153,9 +154,34 @@ static void put_worker(struct worker *w, struct buf *out)
 	metrics_put_i64(out, "schools24_outbox_relayed_total", w->relayed, NULL);
 }
 
+/* ---- by the names of the first documents: means since the start, of everything. Windows: the recording rules of deploy/observability ---- */
+
+static void put_names_of_documents(struct worker *w, const struct sums *v, const struct us_times *writes, struct buf *out)
+{
+	int64_t well = 0, badly = 0, run_us = 0, runs = 0;
+
+	for (size_t i = 0; i < w->n_targets; i++) {
+		const struct flush_counts *t = &v[i].total;
+
+		well += t->applied + t->same + t->superseded;
+		badly += t->dead + t->retried;
+		run_us += v[i].run_us;
+		runs += v[i].run_count;
+	}
+	metrics_head(out, "batch_processor_success_rate", "gauge", "Share of records that were written when they were tried.");
+	metrics_put_double(out, "batch_processor_success_rate", well + badly > 0 ? (double)well / (double)(well + badly) : 1,
+			   NULL);
+	metrics_head(out, "batch_processor_duration", "gauge", "Seconds of a run.");
+	metrics_put_double(out, "batch_processor_duration", runs > 0 ? (double)run_us / (double)runs / 1e6 : 0, NULL);
+	metrics_head(out, "db_write_latency", "gauge", "Seconds of a transaction that writes records.");
+	metrics_put_double(out, "db_write_latency", writes->count > 0 ? (double)writes->sum_us / (double)writes->count / 1e6 : 0,
+			   NULL);
+}
+
 void worker_metrics(struct daemon *d, struct buf *out)
 {
 	struct worker *w = worker_of(d);
+	struct us_times writes;
 	struct sums *v;
 
 	if (w == NULL)
@@ -167,6 +193,10 @@ void worker_metrics(struct daemon *d, struct buf *out)
 	put_counters(w, v, out);
 	put_buffers(w, out);
 	put_worker(w, out);
+	writes = board_writes(&w->board);
+	us_times_put(out, "schools24_sync_write_duration_seconds", "database", "rows", &writes,
+		     "Time of transactions that write records, BEGIN to COMMIT.");
+	put_names_of_documents(w, v, &writes, out);
 	duties_metrics(w, out);
 	free(v);
 }

@@ -29,6 +29,7 @@ struct thread {
 	const char *pg_url;
 	struct docstore_sync *mongo; /* NULL: documents are in PostgreSQL */
 	uint64_t *made;              /* of each target: the connection that has its temporary table; 0: none */
+	int64_t begun_us;            /* of the transaction */
 	struct arena *arena;
 	uint64_t random;
 	char token[128];
@@ -94,6 +95,7 @@ static enum err db_begin(void *ctx, const struct flush_target *target)
 			return e;
 		*made = pg_sync_generation(t->pg);
 	}
+	t->begun_us = clock_mono_us();
 	e = pg_sync_begin(t->pg);
 	if (e == OK && *made != pg_sync_generation(t->pg)) {
 		/* The connection was lost in between, and the temporary table with it. */
@@ -130,8 +132,11 @@ static enum err db_versions(void *ctx, const struct flush_target *target, const 
 static enum err db_commit(void *ctx)
 {
 	struct thread *t = ctx;
+	enum err e = pg_sync_commit(t->pg);
 
-	return pg_sync_commit(t->pg);
+	if (e == OK)
+		board_wrote(&t->w->board, clock_mono_us() - t->begun_us);
+	return e;
 }
 
 static void db_rollback(void *ctx)

@@ -48,6 +48,8 @@ void us_times_sum(struct us_times *to, const struct us_times *more);
 struct us_times us_times_since(const struct us_times *now, const struct us_times *then);
 double us_times_quantile_us(const struct us_times *t, double q); /* 0 without any; within a bucket by its share */
 int64_t us_bucket_us(size_t i);
+/* A histogram in seconds with one label; `help` NULL: its head was written before. */
+void us_times_put(struct buf *out, const char *name, const char *label, const char *value, const struct us_times *t, const char *help);
 
 /* ---- the counts ---- */
 #define CACHE_SPACES 24

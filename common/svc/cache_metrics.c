@@ -67,11 +67,14 @@ static void put_spaces(const struct cache_counts *c, struct buf *out)
 
 /* ---- times ---- */
 
-static void put_times(struct buf *out, const char *name, const char *label, const char *value, const struct us_times *t)
+void us_times_put(struct buf *out, const char *name, const char *label, const char *value, const struct us_times *t,
+		  const char *help)
 {
 	char series[96], le[24];
 	uint64_t sum = 0;
 
+	if (help != NULL)
+		metrics_head(out, name, "histogram", help);
 	snprintf(series, sizeof(series), "%s_bucket", name);
 	for (size_t i = 0; i < US_BUCKETS; i++) {
 		sum += t->bucket[i];
@@ -89,13 +92,11 @@ static void put_histograms(const struct cache_counts *c, struct buf *out)
 {
 	static const char look[] = "schools24_cache_lookup_duration_seconds", read[] = "schools24_cache_read_duration_seconds";
 
-	metrics_head(out, look, "histogram", "Time of looking, by where it was found.");
-	put_times(out, look, "level", "none", &c->looks[LEVEL_NONE]);
-	put_times(out, look, "level", "memory", &c->looks[LEVEL_MEMORY]);
-	put_times(out, look, "level", "redis", &c->looks[LEVEL_REDIS]);
-	metrics_head(out, read, "histogram", "Time of whole reads; of misses, the source's too.");
-	put_times(out, read, "result", "hit", &c->hits);
-	put_times(out, read, "result", "miss", &c->misses);
+	us_times_put(out, look, "level", "none", &c->looks[LEVEL_NONE], "Time of looking, by where it was found.");
+	us_times_put(out, look, "level", "memory", &c->looks[LEVEL_MEMORY], NULL);
+	us_times_put(out, look, "level", "redis", &c->looks[LEVEL_REDIS], NULL);
+	us_times_put(out, read, "result", "hit", &c->hits, "Time of whole reads; of misses, the source's too.");
+	us_times_put(out, read, "result", "miss", &c->misses, NULL);
 }
 
 /* ---- the engine, the index, Redis ---- */
