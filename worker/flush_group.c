@@ -125,13 +125,19 @@ static enum step step_begin(struct attempt *a)
 	return e == OK ? STEP_LOOK : failed(a, e);
 }
 
-static const struct row_state *state_of(const struct list *states, struct uuid id)
+/* Rows mostly come back in the order of the records, so the search begins behind the row that was found before. */
+static const struct row_state *state_of(const struct list *states, struct uuid id, size_t *next)
 {
 	const struct row_state *v = states->v;
 
-	for (size_t i = 0; i < states->n; i++)
-		if (uuid_eq(v[i].id, id))
-			return &v[i];
+	for (size_t i = 0; i < states->n; i++) {
+		size_t at = *next + i < states->n ? *next + i : *next + i - states->n;
+
+		if (!uuid_eq(v[at].id, id))
+			continue;
+		*next = at + 1 < states->n ? at + 1 : 0;
+		return &v[at];
+	}
 	return NULL;
 }
 
@@ -177,14 +183,14 @@ static bool is_open(const struct item *item)
 static enum step step_look(struct attempt *a)
 {
 	struct list states;
-	size_t n_blind, open = 0;
+	size_t n_blind, open = 0, next = 0;
 	enum err e = look_up(a, is_blind, &states, &n_blind);
 
 	if (e != OK)
 		return failed(a, e);
 	for (size_t i = 0; i < a->n; i++) {
 		struct item *item = a->items[i];
-		const struct row_state *s = n_blind > 0 && is_blind(item) ? state_of(&states, item->claimed->id) : NULL;
+		const struct row_state *s = n_blind > 0 && is_blind(item) ? state_of(&states, item->claimed->id, &next) : NULL;
 
 		if (s != NULL && s->deleted_at == 0 && !wrote(&item->record, s->version))
 			item->fate = FATE_EXISTS;
@@ -209,13 +215,14 @@ static enum step step_copy(struct attempt *a)
 static enum step step_write(struct attempt *a)
 {
 	struct list written;
+	size_t next = 0;
 	enum err e = db_of(a)->flush(db_of(a)->ctx, a->turn->t, a->turn->arena, &written);
 
 	if (e != OK)
 		return failed(a, e);
 	for (size_t i = 0; i < a->n; i++) {
 		struct item *item = a->items[i];
-		const struct row_state *s = is_open(item) ? state_of(&written, item->claimed->id) : NULL;
+		const struct row_state *s = is_open(item) ? state_of(&written, item->claimed->id, &next) : NULL;
 
 		if (s == NULL)
 			continue;
@@ -248,14 +255,14 @@ static void compare(const struct flush_target *t, struct item *item, const struc
 static enum step step_compare(struct attempt *a)
 {
 	struct list states;
-	size_t n;
+	size_t n, next = 0;
 	enum err e = look_up(a, is_open, &states, &n);
 
 	if (e != OK)
 		return failed(a, e);
 	for (size_t i = 0; i < a->n; i++)
 		if (is_open(a->items[i]))
-			compare(a->turn->t, a->items[i], state_of(&states, a->items[i]->claimed->id));
+			compare(a->turn->t, a->items[i], state_of(&states, a->items[i]->claimed->id, &next));
 	return STEP_COMMIT;
 }
 

@@ -26,7 +26,8 @@ from .base import HOST, ROOT, Account, Process, StackError, free_ports, program,
 from .bench_kit import Bed, Load, Report, alternate, cores, cpu_us, pin
 from .client import Client
 from .seed import logins, seed
-from .stack import Stack, test_ports
+from .servers import Redis
+from .stack import BATCH, Stack, test_ports
 
 PARTS = ("redis", "disk", "database", "latency", "flush", "memory", "pending")
 DESCRIPTION = ("Solve problems 1 to 12 from the text book, page 87. Show every step of the factorisation and check each root by putting it back. "
@@ -53,13 +54,7 @@ class WriterBed(Bed):
             cursor.execute((ROOT / "tests" / "bench" / "writer" / "tables.sql").read_text(encoding="utf-8"))
 
     def again(self, server: Any, fsync_ms: int) -> None:
-        """A store, started again with that much more for each fsync."""
-        server.process.stop(60)
-        environment = {"LD_PRELOAD": str(self.shim), "S24_SHIM_FSYNC_MS": str(fsync_ms)} if fsync_ms else {}
-        command = ([program("redis-server", "redis-server"), str(server.folder / "redis.conf")] if server is self.buffer
-                   else [server.binary("postgres"), "-D", str(server.data)])
-        server.process.start(command, environment)
-        server.process.wait_ready(server.ready, 60)
+        start_again(server, self.shim, fsync_ms)
 
     def daemon_again(self, **settings: str) -> None:
         """The daemon with other settings: its connections to Redis follow the durability that it promises."""
@@ -71,6 +66,29 @@ class WriterBed(Bed):
     def pid(self, process: Process) -> int:
         assert process.pid is not None
         return process.pid
+
+
+def family_us(parent: int) -> float:
+    """What the processes of PostgreSQL have used: those that live, and those that have ended."""
+    def stat(folder: pathlib.Path) -> list[str]:
+        return (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+
+    total = sum(map(int, stat(pathlib.Path(f"/proc/{parent}"))[13:15])) * 1e6 / os.sysconf("SC_CLK_TCK")
+    for folder in pathlib.Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and stat(folder)[1] == str(parent):
+                total += int((folder / "schedstat").read_text(encoding="ascii").split()[0]) / 1000
+    return total
+
+
+def start_again(server: Any, shim: pathlib.Path, fsync_ms: int) -> None:
+    """A store, started again with that much more for each fsync."""
+    server.process.stop(60)
+    environment = {"LD_PRELOAD": str(shim), "S24_SHIM_FSYNC_MS": str(fsync_ms)} if fsync_ms else {}
+    command = ([program("redis-server", "redis-server"), str(server.folder / "redis.conf")] if isinstance(server, Redis)
+               else [server.binary("postgres"), "-D", str(server.data)])
+    server.process.start(command, environment)
+    server.process.wait_ready(server.ready, 60)
 
 
 # ---- what is sent --------------------------------------------------------------------------------------------------------------------
@@ -197,13 +215,7 @@ class Writer:
         return cpu_us(self.bed.pid(self.bed.buffer.process))
 
     def postgres_cpu(self) -> float:
-        """Of all its processes; those of the pool live through a round."""
-        parent, total = str(self.bed.pid(self.bed.postgres.process)), 0
-        for folder in pathlib.Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if folder.name.isdigit() and (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1] == parent:
-                    total += int((folder / "schedstat").read_text(encoding="ascii").split()[0])
-        return total / 1000
+        return family_us(self.bed.pid(self.bed.postgres.process))
 
     def over_http(self, record: Record, connections: int, seconds: float) -> dict[str, float]:
         if record.entity:
@@ -343,23 +355,50 @@ class FlushBed(Stack):
                          daemon_account=Account(os.getuid(), os.getgid()), durability="memory")
         self.rows = built / "bench" / "bench_rows"
 
-    def seconds(self, way: str, count: int) -> float:
-        urls = {"fill": self.buffer.url("worker", self.password("redis_worker")), "commits": self.database_url("worker"),
-                "copy": self.postgres.url(self.postgres.SUPERUSER, self.postgres.password)}  # COPY knows no row-level security
-        url = urls[way]
-        result = subprocess.run([str(self.rows), way, url, str(count)], capture_output=True, text=True, check=False)
+    def measure(self, way: str, count: int, *more: str) -> dict[str, float]:
+        """One way of tests/bench/writer/rows.c. CPU: of all who take part, for each row."""
+        redis = self.buffer.url("worker", self.password("redis_worker"))
+        urls = {"fill": redis, "drain": redis, "copy": self.postgres.url(self.postgres.SUPERUSER, self.postgres.password)}  # COPY knows no row-level security
+        before = self.used()
+        result = subprocess.run([str(self.rows), way, urls.get(way, self.database_url("worker")), str(count), *more], capture_output=True, text=True,
+                                check=False)
         if result.returncode != 0:
             raise StackError(result.stderr.strip())
-        return float(result.stdout)
+        wall, cpu = map(float, result.stdout.split())
+        return {"rate": count / wall, "cpu": cpu * 1e6 / count + sum(after - was for after, was in zip(self.used(), before)) / count}
+
+    def used(self) -> list[float]:
+        """µs of CPU: worker, Redis, PostgreSQL."""
+        worker, redis, postgres = (process.pid or 0 for process in (self.worker.process, self.buffer.process, self.postgres.process))
+        return [cpu_us(worker), cpu_us(redis), family_us(postgres)]
 
     def empty_table(self) -> None:
         with self.postgres.cursor() as cursor:
             cursor.execute("TRUNCATE homework.homework CASCADE")
             cursor.execute("CHECKPOINT")
 
+    def flush(self, operator: Client) -> dict[str, float]:
+        """From the operator's word to the answer that nothing is left."""
+        self.empty_table()
+        self.measure("fill", FLUSH_ROWS)
+        worker, before = Client(self.worker.url, operator.token, timeout_s=60), self.used()
+        began = time.monotonic()
+        while not (answer := worker.post("/sync/flush", {"entity": "homework", "reason": "the bench"})).json.get("drained"):
+            if answer.status != 200 or time.monotonic() - began > 60:  # it answers after some seconds, drained or not
+                raise StackError(f"the flush: {answer}")
+        spent = time.monotonic() - began
+        used = [(after - was) / FLUSH_ROWS for after, was in zip(self.used(), before)]
+        with self.postgres.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM homework.homework")
+            (count,) = cursor.fetchone() or (0,)
+        if count != FLUSH_ROWS:
+            raise StackError(f"the flush: {count} rows in the table")
+        return {"rate": FLUSH_ROWS / spent, "cpu": sum(used), "worker_cpu": used[0], "redis_cpu": used[1], "postgres_cpu": used[2]}
+
 
 def flush_part(session: Session) -> None:
     bed = FlushBed(session.built, session.folder / "flush")
+    batch = (BATCH | os.environ)["BATCH_PROCESSOR_BATCH_SIZE"]
     try:
         bed.start(on_database=lambda own: seed(own.postgres, small=True))
         bed.buffer.client().config_set("auto-aof-rewrite-percentage", 0)  # a fork in the middle of a round is noise
@@ -367,37 +406,33 @@ def flush_part(session: Session) -> None:
         operator = Client(bed.services["auth"].url, timeout_s=60)
         if operator.login(who["email"], who["password"]).status != 200:
             raise StackError("the super admin cannot log in")
-        worker = Client(bed.worker.url, operator.token, timeout_s=60)
-        pids = [bed.worker.process.pid or 0, bed.buffer.process.pid or 0, bed.postgres.process.pid or 0]
-        cpu = {"worker": 0.0, "redis": 0.0}
 
-        def flush() -> dict[str, float]:
-            bed.empty_table()
-            bed.seconds("fill", FLUSH_ROWS)
-            before = [cpu_us(pid) for pid in pids]
-            began = time.monotonic()
-            answer = worker.post("/sync/flush", {"entity": "homework", "reason": "the bench"})
-            spent = time.monotonic() - began
-            cpu["worker"], cpu["redis"] = ((cpu_us(pid) - was) / FLUSH_ROWS for pid, was in zip(pids[:2], before[:2]))
-            with bed.postgres.cursor() as cursor:
-                cursor.execute("SELECT count(*) FROM homework.homework")
-                (count,) = cursor.fetchone() or (0,)
-            if answer.status != 200 or not answer.json["drained"] or count != FLUSH_ROWS:
-                raise StackError(f"the flush: {answer}, {count} rows in the table")
-            return {"rate": FLUSH_ROWS / spent, "worker_cpu": cpu["worker"], "redis_cpu": cpu["redis"]}
-
-        def table(way: str, count: int) -> Callable[[], dict[str, float]]:
+        def table(way: str, count: int, *more: str) -> Callable[[], dict[str, float]]:
             def once() -> dict[str, float]:
                 bed.empty_table()
-                return {"rate": count / bed.seconds(way, count)}
+                return bed.measure(way, count, *more)
             return once
 
-        flush()  # connections and statements are there now
-        seen = alternate(session.rounds, {"flush": flush, "copy": table("copy", FLUSH_ROWS), "commits": table("commits", COMMIT_ROWS)})
-        ours = seen["flush"]
-        session.add("flush, claim to ack, to one plain COPY", "rows/s", ours["rate"], seen["copy"]["rate"], 0.6, worker_cpu_us=ours["worker_cpu"],
-                    redis_cpu_us=ours["redis_cpu"])
-        session.add("flush, claim to ack, to a commit a row", "rows/s", ours["rate"], seen["commits"]["rate"], 20)
+        def drain() -> dict[str, float]:
+            bed.measure("fill", FLUSH_ROWS)
+            return bed.measure("drain", FLUSH_ROWS, batch)
+
+        def add(name: str, ours: dict[str, float], reference: dict[str, float], goal: float | None, **more: float) -> None:
+            session.add(name, "rows/s", ours["rate"], reference["rate"], goal, cpu_us=ours["cpu"], reference_cpu_us=reference["cpu"], **more)
+
+        bed.flush(operator)  # connections and statements are there now
+        seen = alternate(session.rounds, {"flush": lambda: bed.flush(operator), "copy": table("copy", FLUSH_ROWS), "commits": table("commits", COMMIT_ROWS),
+                                          "upsert": table("upsert", FLUSH_ROWS, batch), "drain": drain})
+        ours, copy = seen["flush"], seen["copy"]
+        add("flush, claim to ack, to one plain COPY", ours, copy, 0.6, worker_cpu_us=ours["worker_cpu"], redis_cpu_us=ours["redis_cpu"],
+            postgres_cpu_us=ours["postgres_cpu"])
+        add("- its PostgreSQL alone, one connection, to one plain COPY", seen["upsert"], copy, None)
+        add("- its Redis alone, one connection, to one plain COPY", seen["drain"], copy, None)
+        add("flush, claim to ack, to a commit a row", ours, seen["commits"], 20)
+        start_again(bed.postgres, session.built / "bench" / "slow_disk.so", SLOW_MS)
+        bed.flush(operator)
+        seen = alternate(session.rounds, {"flush": lambda: bed.flush(operator), "commits": table("commits", COMMIT_ROWS // 4)})
+        add(f"flush, claim to ack, fsync {SLOW_MS} ms, to a commit a row", seen["flush"], seen["commits"], 20)
     finally:
         for process in bed.processes.values():
             process.kill()

@@ -27,6 +27,10 @@ TUNABLE = ("AUDIT_PROOF_", "RETENTION_", "BATCH_PROCESSOR_", "CACHE_", "REDIS_CO
            "LSAN_OPTIONS", "TSAN_OPTIONS")
 # appendfsync of the buffer, by the durability that its daemons promise (write-path.md 9).
 FSYNC = {"memory": "everysec", "aof": "always", "replicated": "always"}
+# A drained buffer is nearly empty, so with Redis' own 64mb each 40,000 writes bring a fork and a rewrite; of this much the next start reads 3 to 4 s.
+AOF_REWRITE = "256mb"
+# Of this machine's worker: what is done once a batch is shared by more rows (docs/performance.md), and Redis is not held longer than 3 ms at a time.
+BATCH = {"BATCH_PROCESSOR_BATCH_SIZE": "250"}
 
 
 def standing_ports(environment: Mapping[str, str] = os.environ, buffers: Sequence[str] = ("main",)) -> dict[str, int]:
@@ -78,7 +82,7 @@ class Stack:
             port = ports.get(own.replace("-", "_", 2)) or free_ports(1)[0]
             self.buffers[buffer] = Redis(own, folder / own, logs, self.account, port, {
                 "maxmemory": os.environ.get("S24_BUFFER_MAXMEMORY", "1gb"), "maxmemory-policy": "noeviction", "save": '""',
-                "appendonly": "yes", "appendfsync": FSYNC[durability]})
+                "appendonly": "yes", "appendfsync": FSYNC[durability], "auto-aof-rewrite-min-size": AOF_REWRITE})
         self.buffer = next(iter(self.buffers.values()))
         self.cache = Redis("redis-cache", folder / "redis-cache", logs, self.account, ports["redis_cache"], {
             "maxmemory": os.environ.get("S24_CACHE_MAXMEMORY", "256mb"), "maxmemory-policy": "allkeys-lfu", "save": '""', "appendonly": "no"})
@@ -216,7 +220,7 @@ class Stack:
             "REDIS_BUFFER_URLS": self.buffer_urls(name, password),
             "REDIS_CACHE_URL": self.cache.url(name, password, self.links.get("redis_cache", 0)),
         }
-        environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()} | self.extra
+        environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()} | (BATCH if name == "worker" else {}) | self.extra
         if "auth" in self.services:
             settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
