@@ -17,7 +17,7 @@ const struct route auth_routes[] = {
 	{HTTP_POST, "/auth/logout", PEOPLE, MAY_SELF, .flags = ROUTE_THROUGH, .handler = auth_logout,
 		.summary = "End this session"},
 	{HTTP_GET, "/auth/me", PEOPLE, MAY_SELF, .out = &account_schema, .handler = auth_me,
-		.cache = {.policy = "redis", .kind = KIND_PROFILE, .tags = {"user:{me.user_id}"}, KEPT_ON},
+		.cache = {.policy = "redis", .kind = KIND_PROFILE, .tags = {"user:{me.user_id}", "bulk:directory"}, KEPT_ON},
 		.summary = "The caller's account"},
 	{HTTP_PUT, "/auth/me", PEOPLE, MAY_SELF, .in = &profile_in_schema, .out = &account_schema, .handler = auth_me_update,
 		.summary = "Change name, phone or picture"},
