@@ -364,9 +364,8 @@ static enum err may_look(struct req *req, const struct cache *c, struct str key,
 	struct uuid school;
 	int64_t generation;
 
-	if (!name_entry(c, key, &generation, &school))
-		return req_fail(req, ERR_NOT_FOUND, "there is no such entry");
-	if (!uuid_is_nil(school) && !uuid_eq(school, req->who.school_id) && reason.n == 0)
+	if (name_entry(c, key, &generation, &school) && !uuid_is_nil(school) && !uuid_eq(school, req->who.school_id) &&
+	    reason.n == 0)
 		return req_invalid(req, "/reason", "required", "says why an answer of another school is looked at");
 	return OK;
 }
@@ -424,7 +423,7 @@ SUSPENDS static enum err key_answer(struct req *req)
 		e = admin_audit(req, "cache_key_viewed", in->reason, key_values(req, key));
 	if (e == OK)
 		e = cache_show(c, req->arena, req->deadline, key, &shown);
-	if (e == ERR_NOT_FOUND && req->detail == NULL)
+	if (e == ERR_NOT_FOUND)
 		return req_fail(req, e, "there is no such entry, or nothing can read it any more");
 	if (e != OK)
 		return e;
@@ -444,6 +443,10 @@ SUSPENDS static enum err key_delete_answer(struct req *req)
 
 	if (c == NULL)
 		return e;
+	if (!cache_is_entry(c, key)) {
+		e = admin_audit(req, "cache_key_deleted", in->reason, key_values(req, key));
+		return e != OK ? e : req_fail(req, ERR_NOT_FOUND, "this is no name of an entry");
+	}
 	e = cache_drop_key(c, req->arena, req->deadline, key, &existed);
 	if (e != OK)
 		return e;

@@ -39,6 +39,13 @@ def entries(stack: TestStack, pattern: str = "*") -> list[str]:
     return sorted(key.decode() for key in store(stack).scan_iter(f"cache:test:*:v{generation}:{pattern}", count=1000) if not key.endswith(b"~lock"))
 
 
+def new_work(teacher: Client, **more: Any) -> str:
+    """A new homework. A moment after it the teacher's list is warmed, so that a test who wants to see it missing waits for that."""
+    made = assign(teacher, **more)["id"]
+    time.sleep(0.5)
+    return made
+
+
 def kept(client: Client, path: str) -> str:
     """Asks until the answer comes out of the cache; the value of X-Cache at last."""
     answer = client.get(path)
@@ -124,7 +131,7 @@ def test_kept_statements_are_listed_the_most_hit_first(platform: Client) -> None
 
 def test_tags_are_listed_with_their_first_entries(stack: TestStack, platform: Client, teacher: Client) -> None:
     """H1"""
-    homework = assign(teacher)["id"]
+    homework = new_work(teacher)
     kept(teacher, f"/teacher/homework/{homework}")
     found = data(platform.get(f"/cache/tags?school_id={school()}&limit=1000"))
     tag = found["tags"][f"homework:{homework}"]
@@ -168,7 +175,7 @@ def test_every_call_is_recorded(stack: TestStack, platform: Client) -> None:
              "cache_health_viewed": lambda: platform.get("/cache/health"), "cache_warmed": lambda: platform.post("/cache/warm", {}),
              "cache_invalidated": lambda: platform.post("/cache/invalidate", {"tags": ["class:7"], "reason": "a drill"}),
              "cache_invalidation_tried": lambda: platform.post("/cache/invalidate", {"tags": ["class:7"], "dry_run": True}),
-             "cache_key_deleted": lambda: platform.delete("/cache/key/nothing"),
+             "cache_key_deleted": lambda: platform.delete(path_of("cache:test:auth:v1:{all}:nothing")),
              "cache_key_viewed": lambda: platform.get(f"/cache/key/{urllib.parse.quote(entries(stack)[0], safe='')}?reason=a+drill"),
              "cache_cleared": lambda: platform.post("/cache/clear-all", {"confirm": True, "reason": "a drill"})}
     kept(platform, "/auth/me")
@@ -189,7 +196,7 @@ def path_of(key: str | bytes) -> str:
 
 def test_an_entry_is_shown_and_dropped(stack: TestStack, platform: Client, teacher: Client) -> None:
     """H1: key, value, tags, ttl and level; then it is gone, for every daemon."""
-    homework = assign(teacher)["id"]
+    homework = new_work(teacher)
     kept(teacher, f"/teacher/homework/{homework}")
     key, = [one for one in entries(stack) if f":{homework}:" in one and ":http:" in one]
     assert "%2F" in key, "the name has escapes of its own"
@@ -200,7 +207,8 @@ def test_an_entry_is_shown_and_dropped(stack: TestStack, platform: Client, teach
     assert platform.delete(path_of(key)).json["deleted"] is False
     problem(platform.get(path_of(key)), 404, "not_found")
     assert key not in entries(stack)
-    wait_for("the other daemon's memory has heard of it", lambda: state(teacher, f"/teacher/homework/{homework}") in ("MISS", "HIT"), 2)
+    time.sleep(0.2)  # so long may a memory of another daemon know nothing of it
+    assert state(teacher, f"/teacher/homework/{homework}") == "MISS"
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "100%", "a b+c", "sch\u00fcler \u5b66\u751f \U0001f600", "?x=1&y#z", "..", "a//b", "\"'<>", "{x}:y:*[z]\\", "a\nb\x01\x7f"])
@@ -230,7 +238,7 @@ def test_what_is_no_entry_is_not_reached(stack: TestStack, platform: Client, nam
     """H1: the endpoint is no way into Redis."""
     there = store(stack).set(name, "1", ex=600, nx=True)
     problem(platform.get(path_of(name)), 404, "not_found")
-    assert platform.delete(path_of(name)).json["deleted"] is False
+    problem(platform.delete(path_of(name)), 404, "not_found")
     assert store(stack).exists(name) == 1
     if there:
         store(stack).delete(name)
@@ -273,7 +281,7 @@ def test_every_daemon_answers_the_dashboard(stack: TestStack, platform: Client, 
 
 def test_what_one_daemon_keeps_another_invalidates_and_counts(stack: TestStack, platform: Client, teacher: Client) -> None:
     """B1, B2: homework keeps, auth invalidates: nothing of it can be read, and as many are counted as there were."""
-    works = [assign(teacher)["id"] for _ in range(3)]
+    works = [new_work(teacher) for _ in range(3)]
     for one in works:
         kept(teacher, f"/teacher/homework/{one}")
     before = entries(stack)
@@ -293,7 +301,7 @@ def test_what_one_daemon_keeps_another_invalidates_and_counts(stack: TestStack, 
 
 def test_the_expired_are_told_apart(stack: TestStack, platform: Client, teacher: Client) -> None:
     """B2: what had ended is not counted as removed."""
-    work = assign(teacher)["id"]
+    work = new_work(teacher)
     kept(teacher, f"/teacher/homework/{work}")
     index = f"cache:test:index:{{{school()}}}:homework:{work}"
     live = store(stack).zcard(index)
@@ -311,7 +319,7 @@ def plant(stack: TestStack, name: str, owner: str = "homework", where: str = "")
 
 def test_several_selectors_are_all_applied_and_each_is_reported(stack: TestStack, platform: Client, teacher: Client) -> None:
     """H1, B8: no selector is passed over, an entry is counted once."""
-    work, other = assign(teacher)["id"], assign(teacher)["id"]
+    work, other = new_work(teacher), new_work(teacher)
     for one in (work, other):
         kept(teacher, f"/teacher/homework/{one}")
     kept(teacher, "/teacher/homework")
@@ -330,7 +338,7 @@ def test_several_selectors_are_all_applied_and_each_is_reported(stack: TestStack
 
 def test_all_of_several_tags_are_their_intersection(stack: TestStack, platform: Client, teacher: Client) -> None:
     """B8"""
-    work, other = assign(teacher)["id"], assign(teacher)["id"]
+    work, other = new_work(teacher), new_work(teacher)
     for one in (work, other):
         kept(teacher, f"/teacher/homework/{one}")
     tags = [f"homework:{work}", f"handed_in:{work}"]
@@ -430,7 +438,7 @@ def test_a_wrong_selector_is_422(platform: Client, body: dict[str, Any]) -> None
 
 def test_the_same_call_twice_is_done_once(platform: Client, teacher: Client) -> None:
     """An Idempotency-Key is for these too."""
-    work, key = assign(teacher)["id"], str(uuid.uuid4())
+    work, key = new_work(teacher), str(uuid.uuid4())
     kept(teacher, f"/teacher/homework/{work}")
     first = platform.request("POST", "/cache/invalidate", {"tags": [f"homework:{work}"]}, {"Idempotency-Key": key})
     assert data(first)["invalidated_count"] >= 1
@@ -502,7 +510,7 @@ def test_what_was_revoked_stays_so(stack: TestStack, platform: Client, sweep: An
 @SWEEPING
 def test_the_write_buffer_survives(stack: TestStack, platform: Client, teacher: Client, sweep: Any) -> None:
     """H2, K1: what is written and not yet in the database."""
-    work = assign(teacher)["id"]
+    work = new_work(teacher)
     record = f"write_buffer:homework:{work}".encode()
     held = stack.buffer.client().dump(record)
     store(stack).set("write_buffer:homework:planted", "1", ex=600)
@@ -557,7 +565,7 @@ def test_nothing_else_of_either_redis_goes(stack: TestStack, platform: Client, s
 
 def test_warming_never_touches_the_write_buffer(stack: TestStack, platform: Client, teacher: Client) -> None:
     """K1: and what it makes is read like any other."""
-    work = assign(teacher)["id"]
+    work = new_work(teacher)
     before = {key: stack.buffer.client().type(key) for key in stack.buffer.client().scan_iter("write_buffer:homework:*")}
     data(platform.post("/cache/warm", {}))
     after = {key: stack.buffer.client().type(key) for key in stack.buffer.client().scan_iter("write_buffer:homework:*")}
