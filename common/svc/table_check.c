@@ -10,6 +10,7 @@ struct check {
 	const struct service *service;
 	struct buf *problems;
 	const char *what; /* of the row: "GET /teacher/homework" */
+	char edge[256];   /* what it is, of an edge */
 };
 
 static void complain(const struct check *c, const char *fmt, ...) PRINTF(2, 3);
@@ -489,14 +490,13 @@ static void check_edge(struct check *c, const struct cache_edge *edges, size_t n
 static void check_edges(struct check *c)
 {
 	const struct cache_edge *edges = c->service->cache_edges;
-	char what[256];
 	size_t n = 0;
 
-	c->what = what;
+	c->what = c->edge;
 	for (; edges != NULL && edges[n].from != NULL; n++) {
 		const char *to = edges[n].to != NULL ? edges[n].to : "";
 
-		snprintf(what, sizeof(what), "the cache edge %s -> %s", edges[n].from, to);
+		snprintf(c->edge, sizeof(c->edge), "the cache edge %s -> %s", edges[n].from, to);
 		if (n == CACHE_EDGES_MAX || edges[n].from[0] == '\0' || edges[n].from[0] == '*' || to[0] == '\0' ||
 		    to[0] == '*') {
 			complain(c, "%s", n == CACHE_EDGES_MAX ? "one too many" : "names no kind of tags");
@@ -504,7 +504,7 @@ static void check_edges(struct check *c)
 		}
 	}
 	for (size_t i = 0; i < n; i++) {
-		snprintf(what, sizeof(what), "the cache edge %s -> %s", edges[i].from, edges[i].to);
+		snprintf(c->edge, sizeof(c->edge), "the cache edge %s -> %s", edges[i].from, edges[i].to);
 		check_edge(c, edges, n, i);
 	}
 }
