@@ -535,21 +535,19 @@ size_t cache_admin_rows(const struct service *s, struct route *to, size_t most)
 	bool outside = (s->flags & SERVICE_CACHE_ADMIN) != 0, through = !writes_audit_in_buffer(s);
 	size_t n = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(rows) && n + 1 + outside <= most; i++) {
-		if (outside) {
-			to[n] = rows[i];
-			to[n].roles = ROLE_SUPER_ADMIN;
-			to[n].rule = (struct rule)MAY_CHECK(platform);
-			if (through && rows[i].method == HTTP_POST)
-				to[n].flags |= ROUTE_THROUGH;
-			n++;
-		}
+	for (size_t i = 0; i < ARRAY_LEN(rows) && outside && n < most; i++, n++) {
+		to[n] = rows[i];
+		to[n].roles = ROLE_SUPER_ADMIN;
+		to[n].rule = (struct rule)MAY_CHECK(platform);
+		if (through && rows[i].method == HTTP_POST)
+			to[n].flags |= ROUTE_THROUGH;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(rows) && n < most; i++, n++) {
 		to[n] = rows[i];
 		to[n].path = internal_paths[i];
 		to[n].roles = ROLE_SERVICE;
 		to[n].rule = (struct rule)MAY_INTERNAL;
 		to[n].flags |= ROUTE_BARE | ROUTE_NO_KEY | ROUTE_DASHBOARD;
-		n++;
 	}
 	return n;
 }

@@ -26,6 +26,8 @@ static const struct route table[] = {
 	R(GET, "/files/{kind}/{file_id}/{part}"),
 	R(GET, "/teacher/homework/{homework_id}/submissions/{submission_id}"),
 	{.method = HTTP_GET, .path = "/homework"},
+	{.method = HTTP_DELETE, .path = "/keys/{key}", .flags = ROUTE_BARE | ROUTE_BYTES},
+	R(GET, "/keys/{key}"),
 	ROUTE_END,
 };
 
@@ -254,6 +256,21 @@ static void a_naive_matcher_agrees_on_random_paths(void **state)
 	}
 }
 
+static void any_bytes_reach_a_row_that_takes_them(void **state)
+{
+	struct fixture *f = *state;
+	struct route_match m;
+
+	assert_int_equal(match(f, HTTP_DELETE, "/keys/a%2Fb%25%ff%01", &m), OK);
+	assert_int_equal(m.text[0].n, 6);
+	assert_memory_equal(m.text[0].p, "a/b%\xff\x01", 6);
+	assert_int_equal(match(f, HTTP_GET, "/keys/%ff", &m), ERR_NOT_FOUND);
+	assert_int_equal(match(f, HTTP_GET, "/keys/%C3%A4", &m), OK);
+	assert_int_equal(match(f, HTTP_DELETE, "/keys/%00", &m), ERR_NOT_FOUND);
+	assert_int_equal(match(f, HTTP_DELETE, "/%ff/x", &m), ERR_NOT_FOUND);
+	assert_int_equal(match(f, HTTP_PUT, "/keys/%ff", &m), ERR_NOT_FOUND);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +282,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(head_goes_to_gets_route, setup, teardown),
 		cmocka_unit_test_setup_teardown(escapes_are_decoded_once_and_dots_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(empty_segments_and_long_paths_are_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(any_bytes_reach_a_row_that_takes_them, setup, teardown),
 		cmocka_unit_test(a_naive_matcher_agrees_on_random_paths),
 	};
 
