@@ -7,6 +7,7 @@
 #include "base/timefmt.h"
 #include "duties.h"
 #include "io/loop.h"
+#include "svc/daemon.h"
 #include "svc/req.h"
 #include "worker.h"
 
@@ -146,6 +147,8 @@ static void put_worker(struct worker *w, struct buf *out)
 	metrics_head(out, "schools24_sync_clock_difference_seconds", "gauge",
 		     "A buffer's clock before the database's, the worst.");
 	metrics_put_double(out, "schools24_sync_clock_difference_seconds", watch_clock_difference_s(w), NULL);
+	metrics_head(out, "schools24_sync_interval_seconds", "gauge", "How long a record may wait for the database.");
+	metrics_put_i64(out, "schools24_sync_interval_seconds", daemon_settings(w->daemon)->batch_interval_s, NULL);
 	metrics_head(out, "schools24_sync_breaker_open", "gauge", "1 while the database counts as away.");
 	metrics_put_i64(out, "schools24_sync_breaker_open", board_is_open(&w->board, DATABASE_ROWS), NULL);
 	metrics_head(out, "schools24_sync_breaker_opened_total", "counter", "How often it was found away.");

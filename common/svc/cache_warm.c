@@ -394,9 +394,9 @@ void cache_warm_metrics(const struct daemon *d, struct buf *out)
 		const char *job = i < w->n_jobs ? w->jobs[i].row->name : "after a change";
 		const struct warm_result *r = i < w->n_jobs ? &w->jobs[i].total : &w->after;
 
-		metrics_put_i64(out, name, r->warmed, "job", job, "result", "warmed", NULL);
-		metrics_put_i64(out, name, r->skipped, "job", job, "result", "skipped", NULL);
-		metrics_put_i64(out, name, r->failed, "job", job, "result", "failed", NULL);
+		metrics_put_i64(out, name, r->warmed, "warming", job, "result", "warmed", NULL);
+		metrics_put_i64(out, name, r->skipped, "warming", job, "result", "skipped", NULL);
+		metrics_put_i64(out, name, r->failed, "warming", job, "result", "failed", NULL);
 	}
 	metrics_head(out, dropped, "counter", "Warmings after a change that were not made, and why.");
 	metrics_put_i64(out, dropped, w->coalesced, "reason", "coalesced", NULL);
@@ -406,9 +406,9 @@ void cache_warm_metrics(const struct daemon *d, struct buf *out)
 		return;
 	metrics_head(out, "schools24_cache_job_last_run_seconds", "gauge", "When a job last ran, in any process; 0: never.");
 	for (size_t i = 0; i < w->n_jobs; i++)
-		metrics_put_i64(out, "schools24_cache_job_last_run_seconds", w->jobs[i].last_ms / 1000, "job",
+		metrics_put_i64(out, "schools24_cache_job_last_run_seconds", w->jobs[i].last_ms / 1000, "warming",
 				w->jobs[i].row->name, NULL);
 	metrics_head(out, "schools24_cache_job_failed", "gauge", "1 when its last run made nothing and failed.");
 	for (size_t i = 0; i < w->n_jobs; i++)
-		metrics_put_i64(out, "schools24_cache_job_failed", w->jobs[i].failed, "job", w->jobs[i].row->name, NULL);
+		metrics_put_i64(out, "schools24_cache_job_failed", w->jobs[i].failed, "warming", w->jobs[i].row->name, NULL);
 }

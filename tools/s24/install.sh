@@ -21,6 +21,7 @@ for name in "${missing[@]}"; do
 	case $name in
 	nginx) [ -x /usr/sbin/nginx ] || wanted+=("$name") ;;
 	nodejs) command -v node >/dev/null || wanted+=("$name") ;;
+	prometheus) command -v promtool >/dev/null || wanted+=("$name") ;; # only its promtool is run
 	*) wanted+=("$name") ;;
 	esac
 done
@@ -61,4 +62,9 @@ apt() {
 }
 apt update
 apt install --no-install-recommends "${wanted[@]}"
+# Debian has promtool in the server's package alone. The policy above has kept the server from starting; it shall not start with the machine either.
+if [[ " ${wanted[*]} " == *" prometheus "* ]]; then
+	"${as_root[@]}" deb-systemd-helper disable prometheus.service >/dev/null 2>&1 || true
+	"${as_root[@]}" update-rc.d prometheus disable >/dev/null 2>&1 || true
+fi
 rm -f "$log"
