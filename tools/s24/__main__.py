@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import psycopg2
 import redis
 
-from . import audit, buffer, tests
+from . import audit, buffer, soak, tests
 from .base import ROOT, Account, StackError, raise_file_limit
 from .build import build, step
 from .migrate import MigrationError
@@ -99,11 +99,15 @@ def up(arguments: argparse.Namespace) -> int:
         with step("two Redis, PostgreSQL" + (", MongoDB" if arguments.mongo else "")):
             stack.start_stores()
         with step("migrations"):
-            for name in stack.migrate():
+            names = stack.migrate()
+            for name in names:
                 print(f"s24:   {name}")
+            if names:
+                stack.forget_caches()
         if stack.environment != "production":
             with step("demo schools"):
-                seed(stack.postgres, buffers=list(stack.buffers))
+                if seed(stack.postgres, buffers=list(stack.buffers)):
+                    stack.forget_caches()
         if not stack.services:
             print("s24: this checkout has no daemons")
             return 0
@@ -180,7 +184,7 @@ def running(stack: Stack) -> Stack:
     if stack.postgres.process.pid is None:
         raise StackError("PostgreSQL is not running; ./s24 up starts it")
     stack.postgres.password = stack.password("pg_superuser")
-    for server in stack.buffers.values():
+    for server in (*stack.buffers.values(), stack.cache):
         server.operator_password = stack.password("redis_operator")
     return stack
 
@@ -190,12 +194,16 @@ def seed_command(_: argparse.Namespace) -> int:
     if stack.environment == "production":
         raise StackError("the demo schools have known passwords and never go into a production system")
     with step("demo schools"):
-        seed(stack.postgres, buffers=list(stack.buffers))
+        if seed(stack.postgres, buffers=list(stack.buffers)):
+            stack.forget_caches()
     return 0
 
 
 def migrate_command(_: argparse.Namespace) -> int:
-    names = running(standing_stack()).migrate()
+    stack = running(standing_stack())
+    names = stack.migrate()
+    if names:
+        stack.forget_caches()
     for name in names:
         print(f"s24: applied {name}")
     print(f"s24: {len(names)} migrations applied")
@@ -271,6 +279,10 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("more", nargs=argparse.REMAINDER)
     fault = command("fault", tests.fault, "fault injection: kills, cuts and lost answers")
     fault.add_argument("more", nargs=argparse.REMAINDER)
+    soak_parser = command("soak", soak.soak_command, "the same for minutes: two replicas of each daemon, and nobody reads what is too old")
+    soak_parser.add_argument("what", choices=["cache"])
+    soak_parser.add_argument("minutes", nargs="?", type=float, default=10)
+    soak_parser.add_argument("--break", action="store_true", help="forget a part of the raisings, and see it fail")
     command("env", env, "addresses and demo logins for other programs").add_argument("--json", action="store_true")
     command("migrate", migrate_command, "apply the migrations to the running database")
     chains = command("audit", audit_command, "prove the audit chains; fails when a row was changed or a link is gone")

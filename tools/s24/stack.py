@@ -167,6 +167,15 @@ class Stack:
             buffer.configure(services.buffer_acl(passwords, entities), passwords["operator"])
         self.cache.configure(services.cache_acl(passwords, list(entities)), passwords["operator"])
 
+    def forget_caches(self) -> None:
+        """Something was written around the daemons: no kept answer is given out from here on, for all names have a new generation."""
+        if self.cache.process.pid is None:
+            return  # it keeps nothing over its own end
+        prefix = f"cache:{self.environment}:"
+        with self.cache.client() as client:
+            if client.exists(prefix + "generation"):
+                client.publish(prefix + "news", f"g {client.incr(prefix + 'generation')}")
+
     def migrate(self) -> list[str]:
         roles = {f"schools24_{name}": self.password(f"schools24_{name}") for name in (*services.NAMES, *self.added, "worker")}
         return migrate(self.postgres.url(Postgres.OWNER, self.password(Postgres.OWNER)), MIGRATIONS, roles,
