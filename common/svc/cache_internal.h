@@ -13,7 +13,6 @@
 #include "svc/cache_index.h"
 
 #define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
-#define LOCK_MS 5000                            /* a filler that has died is replaced after it */
 #define JOURNAL_MAX 10000                       /* tags; past it, a new generation forgets everything instead */
 #define TOLD 16384                              /* events whose tags are known to have been raised */
 #define SLOTS 16384                             /* of L1's raised tags */
@@ -155,6 +154,22 @@ void counts_done(struct cache *c);
 /* The tags, and those that they depend on by the service's edges; the same list when there are none. */
 const struct cache_tags *edges_follow(const struct cache *c, struct arena *arena, const struct cache_tags *tags);
 struct cache_call edges_of_call(const struct cache *c, struct arena *arena, const struct cache_call *call); /* with these */
+
+/* ---- cache_keep.c ----------------------------------------------------------------------------------------------------------------- */
+#define LOCK_MS 5000 /* a filler that has died is replaced after it */
+struct filling { /* one filling, from before its source is asked */
+	uint32_t turn;
+	int64_t epochs[CACHE_TAGS_MAX];
+	struct str token; /* of the lock; empty: without */
+	int64_t begun_us;
+};
+/* Asks for the lock (alone: nobody else fills meanwhile) and the epochs. *ret_leads false: another process fills. */
+SUSPENDS MUST_CHECK enum err keep_lead(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, const struct str *keys, bool alone,
+				       struct filling *f, bool *ret_leads);
+bool keep_is_wanted(const struct cache_call *call, enum err e, size_t n);
+SUSPENDS MUST_CHECK enum err keep_entry(struct cache *c, struct arena *arena, struct deadline d, const struct cache_call *call, const struct str *keys,
+					const struct filling *f, bool negative, struct str bytes);
+void keep_release(struct cache *c, struct arena *arena, const struct cache_call *call, struct str token);
 
 /* ---- cache_read.c ----------------------------------------------------------------------------------------------------------------- */
 /* cache_read without its time being taken. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The journal of what was raised while the cache's Redis was away (cache.md I4): nothing of it is lost on the way out. */
+#define CACHE_CALL_MS 100
 #include "unit/cache_case.h"
 
 static struct cache_tags tags_of(const char *id)

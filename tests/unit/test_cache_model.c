@@ -10,6 +10,7 @@
  * The choices are repeated by S24_MODEL_SEED, though not Redis' timing; S24_MODEL_STEPS makes it longer.
  */
 #define CACHE_ENGINES 3
+#define CACHE_CALL_MS 100
 #include "unit/cache_case.h"
 
 #include <inttypes.h>
