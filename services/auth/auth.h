@@ -77,6 +77,9 @@ SCHEMA_STRUCT(teacher_class, TEACHER_CLASS_FIELDS);
 /* clang-format on */
 
 extern const struct entity *const auth_entities[];
+/* Everybody: for sessions and the directory. */
+#define AUTH_USED_BY                                                                                                                                 \
+	{"auth", "dashboard", "quiz", "homework", "attendance", "fee", "inventory", "busroute", "calendar", "report", "worker"}
 extern const struct route auth_routes[];
 extern const struct event_row auth_events[];
 extern const struct warm_row auth_warms[];
