@@ -131,7 +131,7 @@ def inject(world: World) -> dict[str, set[str]]:
     poison(seal(sample.layout, sample.packed)[:-5] + b"wrong")                   # a checksum that does not fit
     # Another school's row under an id that lives: the buffer has forgotten whose it is, the table has not.
     owned = str(uuid.uuid4())
-    wait_for("a note is taken", lambda: world.puts(f"/play/notes/{owned}", sample.body), 20)
+    wait_for("a note is taken", lambda: world.puts(f"/play/notes/{owned}", sample.body, Prefer="wait=5"), 20)
     wait_for("it is in the database", lambda: client.hget(f"meta:write_buffer:play_note:{owned}", "ver") is not None, 60)
     client.delete(f"meta:write_buffer:play_note:{owned}")
     poison(seal(sample.layout, sample.packed), of=owned, school=OTHER_SCHOOL)

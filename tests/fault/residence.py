@@ -9,6 +9,7 @@ probes of its breaker.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 
 import redis
@@ -65,6 +66,7 @@ class Residence:
         self._ended.set()
         self._thread.join()
         self.outcome.max_residence_s = self.judged.secs
+        print(f"fault {self.outcome.run}: {self.judged.record}, waited longest, {self.judged.secs:.1f} s", file=sys.stderr)
         self.outcome.more["with_outages_s"] = f"{self.all.secs:.1f}"
         self.outcome.expect(self.looks > 0, f"the buffer could not be looked at: {self.why}")
 

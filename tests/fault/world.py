@@ -145,10 +145,10 @@ class World:
     def _takes_notes(self) -> bool:
         return self.puts(f"/play/topics/{identity('topic', 'first')}", {"title": "first"})
 
-    def puts(self, path: str, body: object) -> bool:
+    def puts(self, path: str, body: object, **headers: str) -> bool:
         """Is it acknowledged?"""
         try:
-            return self.client.put(path, body).status == 200
+            return self.client.put(path, body, **headers).status == 200
         except (OSError, http.client.HTTPException):
             return False
 
