@@ -92,7 +92,7 @@ void turn_give_back(struct turn *turn, struct item *const *items, size_t n, stru
 	turn->counts->errors += e != OK;
 	turn->counts->retried += retried;
 	turn->counts->dead += dead;
-	if (o.permanent)
+	if (o.permanent || dead != 0) /* who looks at such a row is told that it will not get there by itself */
 		turn_tell_flushed(turn, rows, n_v);
 	if (o.count || o.permanent)
 		snprintf(turn->counts->error, sizeof(turn->counts->error), "%s", o.error);

@@ -260,16 +260,26 @@ struct filling {
 	struct cache_life *life; /* cache_call.shorter */
 };
 
-/* Where a row is by now is told by its flush; should that word be lost, an answer does not say "pending" for its whole life. */
-#define PENDING_US (5 * US_PER_S)
+/*
+ * Where a row is by now is told by its flush. Should that word be lost with the worker, an answer says "pending" until the row was due in its table at the
+ * latest (its version is the time of its writing); past that, for a moment only.
+ */
+#define OVERDUE_US (5 * US_PER_S)
+
+static int64_t pending_until_us(const struct req *req)
+{
+	int64_t due_us = req->version + req->daemon->settings.batch_interval_s * US_PER_S;
+
+	return req->version > 0 && due_us > req->now_us + OVERDUE_US ? due_us : req->now_us + OVERDUE_US;
+}
 
 static void shorten(const struct req *req, struct cache_life *life)
 {
 	int64_t until = req->good_until_us, left;
 	unsigned most = 100 + (unsigned)req->daemon->settings.cache_jitter_percent; /* lifetimes may be stretched by it */
 
-	if (req->sync == SYNC_PENDING && (until == 0 || until > req->now_us + PENDING_US))
-		until = req->now_us + PENDING_US;
+	if (req->sync == SYNC_PENDING && (until == 0 || until > pending_until_us(req)))
+		until = pending_until_us(req);
 	left = until != 0 ? (until - loop_real_us(req->daemon->loop)) / US_PER_S * 100 / most : INT64_MAX;
 	if (left < 0)
 		left = 0;
