@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""B: the buffer is killed and loses its power, with an AOF that fsyncs always: nothing is lost. Then with everysec, where the check must see what is lost."""
+"""B: the buffer is killed and loses its power, with an AOF that fsyncs always, and workers, the daemon and the database die beside it: nothing is lost.
+Then with everysec, where the check must see what is lost."""
 from __future__ import annotations
 
 import time
 
 from .checks import check_all, check_counters, check_rows, count_calls
 from .core import Options, Outcome
-from .faults import Every, Faults, cut_power, kill_buffer
+from .faults import Every, Faults, cut_power, kill_buffer, kill_play, kill_worker, stop_database
 from .load import Load
 from .residence import Residence
 from .world import World
@@ -18,9 +19,10 @@ CONTROL_SECS = 4
 
 def run(options: Options) -> Outcome:
     outcome = Outcome(NAME, options)
-    with World(options, workers=2, interval_s=8) as world:
+    with World(options, workers=2, interval_s=8, settings={"BATCH_PROCESSOR_PARALLEL_WORKERS": "10"}) as world:
         with Residence(world, outcome), Load(world, MIX) as load:
-            with Faults(world, outcome, [Every("F4", 6, kill_buffer, first_s=3), Every("F5", 6, cut_power, first_s=6)]):
+            with Faults(world, outcome, [Every("F4", 6, kill_buffer, first_s=3), Every("F5", 6, cut_power, first_s=6), Every("F1", 4, kill_worker),
+                                         Every("F3", 9, kill_play), Every("F6", 25, stop_database, first_s=15)]):
                 time.sleep(options.secs)
             calls = load.stop()
             outcome.drain_s = world.drain()
