@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who asks the source: one of many, in this process and in others, also when he fails, goes or dies; and when it is asked again (cache.md C1 to C5, J2). */
+#include "unit/cache_case.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct cache_tags tags;
+
+static void name_tags(void)
+{
+	tags = (struct cache_tags){.school = school};
+	cache_tag(&tags, arena, "thing:", STR("a"));
+}
+
+static bool command(struct redis_args args, struct redis_reply *ret)
+{
+	return redis_call(redis[1], arena, in_ms(2000), args, ret) == OK && ret->type != REDIS_ERROR;
+}
+
+static struct str lock_of(const char *name)
+{
+	struct source s = {.text = ""};
+
+	return str_of(arena_printf(arena, "%.*s~lock", STR_FMT(call_of(0, name, &tags, &s).key)));
+}
+
+static bool nobody_flies(void)
+{
+	return cache_stats(caches[0]).flights == 0 && cache_stats(caches[1]).flights == 0;
+}
+
+struct reader {
+	int engine;
+	struct source *source;
+	int64_t patience_ms;
+	struct fiber *fiber;
+	struct cache_note note;
+	enum err result;
+	char text[32];
+	int64_t from_us, till_us;
+};
+
+static struct fiber *leader;
+
+static enum err noted_fill(void *ctx, struct buf *out)
+{
+	leader = fiber_self();
+	return source_fill(ctx, out);
+}
+
+static void read_it(void *arg)
+{
+	struct reader *r = arg;
+	struct cache_call call = call_of(r->engine, "a", &tags, r->source);
+	struct arena *mine = arena_new();
+	struct str got = {NULL, 0};
+
+	call.fill = noted_fill;
+	r->fiber = fiber_self();
+	r->from_us = loop_mono_us(loop);
+	r->result = cache_read(caches[r->engine], mine, in_ms(r->patience_ms), &call, &got, &r->note);
+	r->till_us = loop_mono_us(loop);
+	snprintf(r->text, sizeof(r->text), "%.*s", STR_FMT(got));
+	arena_free(mine);
+	running--;
+}
+
+static struct reader reader_of(int engine, struct source *s)
+{
+	return (struct reader){.engine = engine, .source = s, .patience_ms = 10000};
+}
+
+static void start(struct reader *r, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		start_fiber(read_it, &r[i]);
+}
+
+static void wait_for_readers(void)
+{
+	while (running > 1)
+		IGNORE(sleep_ms(loop, 1, in_ms(1000))); /* the test's own patience ends it */
+}
+
+static int64_t took_ms(const struct reader *r)
+{
+	return (r->till_us - r->from_us) / 1000;
+}
+
+/* ---- C1 ---- */
+
+CACHE_TEST(a_failed_source_is_told_and_not_kept)
+{
+	static const enum err results[] = {ERR_DB, ERR_TIMEOUT, ERR_CONFLICT, ERR_FORBIDDEN, ERR_BUG};
+	struct source s = {.text = "one"};
+
+	name_tags();
+	for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+		struct reader r[2] = {reader_of(0, &s), reader_of(1, &s)};
+
+		s.result = results[i];
+		for (int k = 0; k < 2; k++) {
+			start(&r[k], 1);
+			wait_for_readers();
+			CHECK(r[k].result == results[i] && r[k].note.state == CACHE_MISS);
+		}
+		CHECK(s.calls == 2 * (int)(i + 1) && nobody_flies());
+	}
+	DONE();
+}
+
+CACHE_TEST(an_answer_that_says_so_is_told_to_all_who_wait_and_not_kept)
+{
+	struct source s = {.text = "one", .takes_ms = 30};
+	struct reader r[10];
+
+	/* ERR_GONE of a source: here it is, but do not keep it. */
+	name_tags();
+	s.result = ERR_GONE;
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		r[i] = reader_of(0, &s);
+	start(r, ARRAY_LEN(r));
+	wait_for_readers();
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		CHECK(r[i].result == OK);
+	CHECK(s.calls < (int)ARRAY_LEN(r));
+	s = (struct source){.text = "two"};
+	r[0] = reader_of(0, &s);
+	start(r, 1);
+	wait_for_readers();
+	CHECK(s.calls == 1 && strcmp(r[0].text, "two") == 0);
+	DONE();
+}
+
+/* ---- C2 ---- */
+
+CACHE_TEST(leaders_that_go_are_followed_until_one_stays)
+{
+	struct source s = {.text = "one", .takes_ms = 60};
+	struct reader r[6];
+	int cancelled = 0;
+
+	name_tags();
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		r[i] = reader_of(0, &s);
+	start(r, ARRAY_LEN(r));
+	for (int i = 1; i <= 3; i++) {
+		while (s.calls < i)
+			CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+		fiber_cancel(leader);
+	}
+	wait_for_readers();
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		cancelled += r[i].result == ERR_CANCELLED;
+		CHECK(r[i].result == ERR_CANCELLED || (r[i].result == OK && strcmp(r[i].text, "one") == 0));
+	}
+	CHECK(cancelled == 3);
+	CHECK(s.calls == 4 && nobody_flies());
+	DONE();
+}
+
+CACHE_TEST(a_follower_that_goes_takes_nobody_with_him)
+{
+	struct source s = {.text = "one", .takes_ms = 60};
+	struct reader r[5];
+
+	name_tags();
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		r[i] = reader_of(0, &s);
+	r[2].patience_ms = 20;
+	start(r, ARRAY_LEN(r));
+	CHECK(sleep_ms(loop, 10, in_ms(1000)) == OK);
+	fiber_cancel(r[1].fiber);
+	wait_for_readers();
+	CHECK(r[1].result == ERR_CANCELLED && r[2].result == ERR_TIMEOUT);
+	CHECK(r[0].result == OK && r[3].result == OK && r[4].result == OK && s.calls == 1 && nobody_flies());
+	DONE();
+}
+
+/* ---- C3, J2: the lock ---- */
+
+CACHE_TEST(the_lock_has_an_owner_and_an_end)
+{
+	struct source s = {.text = "one", .takes_ms = 60};
+	struct reader r = reader_of(0, &s);
+	struct redis_reply reply;
+	struct str lock;
+
+	name_tags();
+	lock = lock_of("a");
+	start(&r, 1);
+	CHECK(sleep_ms(loop, 30, in_ms(1000)) == OK);
+	CHECK(command(REDIS_ARGS(STR("GET"), lock), &reply) && reply.type == REDIS_STRING && reply.s.n == 16);
+	CHECK(command(REDIS_ARGS(STR("PTTL"), lock), &reply) && reply.i > 0 && reply.i <= LOCK_MS);
+	wait_for_readers();
+	CHECK(command(REDIS_ARGS(STR("EXISTS"), lock), &reply) && reply.i == 0);
+	DONE();
+}
+
+/* It had ended, and is another's by now. */
+CACHE_TEST(a_late_leader_leaves_the_next_ones_lock_alone)
+{
+	static const enum err results[] = {OK, ERR_DB};
+
+	name_tags();
+	for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+		struct source s = {.text = "one", .takes_ms = 60, .result = results[i]};
+		struct reader r = reader_of(0, &s);
+		struct redis_reply reply;
+		struct str lock = lock_of("a");
+
+		start(&r, 1);
+		CHECK(sleep_ms(loop, 30, in_ms(1000)) == OK);
+		CHECK(command(REDIS_ARGS(STR("SET"), lock, STR("of another"), STR("EX"), STR("60")), &reply));
+		wait_for_readers();
+		CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+		CHECK(command(REDIS_ARGS(STR("GET"), lock), &reply) && str_is(reply.s, "of another"));
+		CHECK(command(REDIS_ARGS(STR("FLUSHALL")), &reply));
+		memory_forget(&caches[0]->memory);
+	}
+	DONE();
+}
+
+CACHE_TEST(a_leaders_error_lets_the_other_process_lead_at_once)
+{
+	struct source fails = {.result = ERR_DB, .takes_ms = 60}, works = {.text = "one"};
+	struct reader first = reader_of(0, &fails), second = reader_of(1, &works);
+
+	name_tags();
+	start(&first, 1);
+	CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+	start(&second, 1);
+	wait_for_readers();
+	CHECK(first.result == ERR_DB && second.result == OK && strcmp(second.text, "one") == 0);
+	CHECK(fails.calls == 1 && works.calls == 1);
+	CHECK(took_ms(&second) < LOCK_MS / 4);
+	DONE();
+}
+
+CACHE_TEST(who_waits_for_another_process_waits_no_longer_than_he_may)
+{
+	struct source s = {.text = "one", .takes_ms = 1000};
+	struct reader first = reader_of(0, &s), second = reader_of(1, &s);
+
+	name_tags();
+	second.patience_ms = 150;
+	start(&first, 1);
+	CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+	start(&second, 1);
+	wait_for_readers();
+	CHECK(first.result == OK && second.result == ERR_TIMEOUT && s.calls == 1);
+	CHECK(took_ms(&second) >= 140 && took_ms(&second) < 900);
+	CHECK(nobody_flies());
+	DONE();
+}
+
+/* By the message, not by looking again each 50 ms: the best of some turns, for the machine has other things to do. */
+CACHE_TEST(who_waits_in_another_process_is_woken_by_the_filling)
+{
+	int64_t best_us = INT64_MAX;
+
+	name_tags();
+	for (int i = 0; i < 6; i++) {
+		struct source s = {.text = "one", .takes_ms = 60}; /* the first look comes at 50, the second at 100 */
+		struct reader first = reader_of(0, &s), second = reader_of(1, &s);
+		int64_t late_us;
+
+		start(&first, 1);
+		while (s.calls == 0)
+			CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+		start(&second, 1);
+		wait_for_readers();
+		CHECK(s.calls == 1 && second.result == OK && second.note.coalesced);
+		late_us = second.till_us - first.till_us;
+		best_us = late_us < best_us ? late_us : best_us;
+		CHECK(cache_raise(caches[0], arena, &tags) == OK);
+	}
+	CHECK(best_us < 20000);
+	DONE();
+}
+
+/* ---- C3: real processes ---- */
+
+static const char *self; /* this program */
+
+struct shared_source {
+	int64_t takes_ms;
+};
+
+/* The source is Redis' own counter, so that all processes count in one place. */
+static enum err counted_fill(void *ctx, struct buf *out)
+{
+	const struct shared_source *s = ctx;
+	struct redis_reply reply;
+	struct arena *mine = arena_new();
+	enum err e = redis_call(redis[0], mine, in_ms(5000), REDIS_ARGS(STR("INCR"), STR("source:calls")), &reply);
+
+	arena_free(mine);
+	if (e == OK)
+		e = sleep_ms(loop, s->takes_ms, in_ms(60000));
+	buf_puts(out, STR("from the source"));
+	return e;
+}
+
+static struct shared_source shared;
+static size_t served;
+
+static void read_shared(void *arg)
+{
+	struct source unused = {.text = ""};
+	struct cache_call call = call_of(0, "a", &tags, &unused);
+	struct arena *mine = arena_new();
+	struct cache_note note;
+	struct str got;
+
+	call.fill = counted_fill;
+	call.ctx = &shared;
+	served += cache_read(caches[0], mine, in_ms(*(int64_t *)arg), &call, &got, &note) == OK && str_is(got, "from the source");
+	arena_free(mine);
+	running--;
+}
+
+/* Another process: `callers` readers at once, then it ends with 0 when each was answered. */
+static int be_a_process(const char *url, size_t callers, int64_t takes_ms)
+{
+	const struct redis_conf conf = {
+		.name = "cache", .url = url, .connections = 1, .fault = ERR_CACHE, .connect_ms = 1000, .grace_ms = 2000};
+	struct cache_conf mine = {.url = url, .env = "test", .service = "homework", .timeout_ms = 1000, .memory_bytes = 1 << 20};
+	static int64_t patience_ms = 20000;
+
+	loop = loop_new();
+	arena = arena_new();
+	shared.takes_ms = takes_ms;
+	if (redis_open(loop, &conf, &redis[0]) != OK)
+		return 2;
+	mine.redis = redis[0];
+	if (cache_open(loop, &mine, &caches[0]) != OK)
+		return 3;
+	for (int i = 0; i < 5000 && !(cache_stats(caches[0]).up && cache_stats(caches[0]).news_up); i++)
+		loop_turn(loop, 1000);
+	name_tags();
+	for (size_t i = 0; i < callers; i++) {
+		running++;
+		if (fiber_spawn(loop, "reader", read_shared, &patience_ms) != OK)
+			return 4;
+	}
+	while (running > 0)
+		loop_turn(loop, 1000);
+	cache_close(caches[0]);
+	if (!fiber_drain(loop, in_ms(5000)))
+		return 5;
+	caches[0] = cache_free(caches[0]);
+	redis[0] = redis_close(redis[0]);
+	arena_free(arena);
+	loop = loop_free(loop);
+	return served == callers ? 0 : 6;
+}
+
+static pid_t start_process(size_t callers, int64_t takes_ms)
+{
+	char many[16], ms[16];
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	snprintf(many, sizeof(many), "%zu", callers);
+	snprintf(ms, sizeof(ms), "%lld", (long long)takes_ms);
+	execl(self, self, server.url, many, ms, (char *)NULL);
+	_exit(98);
+}
+
+static int64_t counted(void)
+{
+	struct redis_reply reply;
+	int64_t n = 0;
+
+	return command(REDIS_ARGS(STR("GET"), STR("source:calls")), &reply) && reply.type == REDIS_STRING &&
+			       str_to_i64(reply.s, &n)
+		       ? n
+		       : 0;
+}
+
+/* *ret_code: its exit code; -1: it was killed. False: it still runs. */
+static bool has_ended(pid_t pid, int *ret_code)
+{
+	int status;
+
+	if (waitpid(pid, &status, WNOHANG) != pid)
+		return false;
+	*ret_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	return true;
+}
+
+CACHE_TEST(four_processes_with_fifty_callers_each_ask_once)
+{
+	pid_t pids[4];
+	int code;
+
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++)
+		pids[i] = start_process(50, 1000); /* longer than they need to start one after another */
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		while (!has_ended(pids[i], &code))
+			CHECK(sleep_ms(loop, 5, in_ms(1000)) == OK);
+		CHECK(code == 0);
+	}
+	CHECK(counted() == 1);
+	DONE();
+}
+
+CACHE_TEST(a_leader_that_dies_is_replaced_within_the_locks_life)
+{
+	struct source s = {.text = "by the next"};
+	struct reader r = reader_of(0, &s);
+	pid_t pid = start_process(1, 60000);
+	struct redis_reply reply;
+	int code;
+
+	name_tags();
+	while (counted() == 0)
+		CHECK(sleep_ms(loop, 5, in_ms(1000)) == OK);
+	kill(pid, SIGKILL);
+	while (!has_ended(pid, &code))
+		CHECK(sleep_ms(loop, 5, in_ms(1000)) == OK);
+	CHECK(code == -1);
+	CHECK(command(REDIS_ARGS(STR("EXISTS"), lock_of("a")), &reply) && reply.i == 1); /* as it left it */
+	start(&r, 1);
+	wait_for_readers();
+	CHECK(r.result == OK && strcmp(r.text, "by the next") == 0 && s.calls == 1);
+	CHECK(took_ms(&r) <= LOCK_MS);
+	DONE();
+}
+
+/* ---- C4 ---- */
+
+static struct cache_call aging(int engine, struct source *s)
+{
+	struct cache_call call = call_of(engine, "a", &tags, s);
+
+	call.life = (struct cache_life){.ttl_s = 60, .soft_s = 30};
+	return call;
+}
+
+static void refresh_it(void *arg)
+{
+	struct reader *r = arg;
+	struct cache_call call = aging(r->engine, r->source);
+	struct arena *mine = arena_new();
+
+	cache_refresh(caches[r->engine], mine, in_ms(r->patience_ms), &call);
+	arena_free(mine);
+	running--;
+}
+
+static void pass(int64_t s)
+{
+	loop_clock_set(loop, loop_mono_us(loop), loop_real_us(loop) + s * US_PER_S);
+}
+
+CACHE_TEST(what_ages_is_given_out_at_once_and_refreshed_once_by_the_fleet)
+{
+	struct source s = {.text = "one"};
+	struct reader r[40];
+	struct cache_call call;
+	struct cache_note note;
+	struct cache_stats was[2];
+	struct redis_reply reply;
+	struct str got;
+
+	name_tags();
+	call = aging(0, &s);
+	CHECK(cache_read(caches[0], arena, in_ms(1000), &call, &got, &note) == OK && !note.refresh);
+	pass(29);
+	CHECK(cache_read(caches[0], arena, in_ms(1000), &call, &got, &note) == OK && note.state == CACHE_HIT && !note.refresh);
+	pass(2);
+	s.text = "two";
+	was[0] = cache_stats(caches[0]);
+	was[1] = cache_stats(caches[1]);
+	for (int i = 0; i < 2; i++) {
+		call = aging(i, &s);
+		CHECK(cache_read(caches[i], arena, in_ms(1000), &call, &got, &note) == OK);
+		CHECK(note.state == CACHE_HIT && note.refresh && str_is(got, "one") && s.calls == 1);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		r[i] = reader_of(i % 2, &s);
+		start_fiber(refresh_it, &r[i]);
+	}
+	while (running > 1) /* the clock stands still, so nobody may sleep */
+		CHECK(command(REDIS_ARGS(STR("PING")), &reply));
+	CHECK(s.calls == 2);
+	CHECK(cache_stats(caches[0]).refreshes + cache_stats(caches[1]).refreshes == was[0].refreshes + was[1].refreshes + 1);
+	for (int i = 0; i < 2; i++) {
+		uint64_t before = was[i].hits_memory + was[i].hits_redis;
+		struct cache_stats is = cache_stats(caches[i]);
+
+		CHECK(is.hits_memory + is.hits_redis == before + 1); /* what is refreshed was a hit too */
+		call = aging(i, &s);
+		CHECK(cache_read(caches[i], arena, in_ms(1000), &call, &got, &note) == OK && str_is(got, "two") && !note.refresh);
+	}
+	CHECK(s.calls == 2 && nobody_flies());
+	DONE();
+}
+
+CACHE_TEST(a_refresh_that_fails_leaves_what_is_there)
+{
+	struct source s = {.text = "one"};
+	struct cache_call call;
+	struct cache_note note;
+	struct str got;
+
+	name_tags();
+	call = aging(0, &s);
+	CHECK(cache_read(caches[0], arena, in_ms(1000), &call, &got, &note) == OK);
+	pass(31);
+	s.result = ERR_DB;
+	cache_refresh(caches[0], arena, in_ms(1000), &call);
+	CHECK(s.calls == 2);
+	for (int i = 0; i < 2; i++) {
+		call = aging(i, &s);
+		CHECK(cache_read(caches[i], arena, in_ms(1000), &call, &got, &note) == OK && str_is(got, "one") && note.refresh);
+	}
+	s.result = OK;
+	s.text = "two";
+	call = aging(0, &s);
+	cache_refresh(caches[0], arena, in_ms(1000), &call); /* the failed one has given its lock back */
+	CHECK(s.calls == 3);
+	CHECK(cache_read(caches[0], arena, in_ms(1000), &call, &got, &note) == OK && str_is(got, "two"));
+	DONE();
+}
+
+/* ---- C5 ---- */
+
+#define SAMPLES 400
+
+/* By filling, setting and refreshing, in turn: lifetimes in ms of what was meant to live for 1000 s. */
+static bool lifetimes(int64_t v[SAMPLES])
+{
+	struct source s = {.text = "x"};
+
+	caches[0]->conf.jitter_percent = 10;
+	caches[0]->random = 42;
+	for (int i = 0; i < SAMPLES; i++) {
+		char name[16];
+		struct cache_call call;
+		struct cache_note note;
+		struct str got;
+		enum err e = OK;
+
+		snprintf(name, sizeof(name), "%d", i);
+		call = call_of(0, name, &tags, &s);
+		call.life = (struct cache_life){.ttl_s = 1000};
+		if (i % 3 == 0)
+			e = cache_read(caches[0], arena, in_ms(1000), &call, &got, &note);
+		else if (i % 3 == 1)
+			e = cache_set(caches[0], arena, in_ms(1000), call.key, &tags, &call.life, STR("x"));
+		else
+			cache_refresh(caches[0], arena, in_ms(1000), &call);
+		if (e != OK || cache_get(caches[0], arena, in_ms(1000), call.key, &tags, &got, &note) != OK)
+			return false;
+		v[i] = (note.fresh_until_us - note.written_us) / 1000;
+	}
+	return true;
+}
+
+CACHE_TEST(lifetimes_are_spread_evenly_and_by_their_seed)
+{
+	static int64_t first[SAMPLES], second[SAMPLES];
+	size_t bins[3][4] = {{0}};
+
+	name_tags();
+	CHECK(lifetimes(first));
+	for (int i = 0; i < SAMPLES; i++) {
+		CHECK(first[i] >= 900000 && first[i] <= 1100000);
+		bins[i % 3][(first[i] - 900000) * 4 / 200001]++;
+	}
+	for (int way = 0; way < 3; way++) {
+		for (int quarter = 0; quarter < 4; quarter++) /* 33 are expected of each */
+			CHECK(bins[way][quarter] > 15 && bins[way][quarter] < 60);
+	}
+	CHECK(cache_raise(caches[0], arena, &tags) == OK);
+	CHECK(lifetimes(second));
+	CHECK(memcmp(first, second, sizeof(first)) == 0);
+	caches[0]->conf.jitter_percent = 0;
+	DONE();
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_failed_source_is_told_and_not_kept),
+		T(an_answer_that_says_so_is_told_to_all_who_wait_and_not_kept),
+		T(leaders_that_go_are_followed_until_one_stays),
+		T(a_follower_that_goes_takes_nobody_with_him),
+		T(the_lock_has_an_owner_and_an_end),
+		T(a_late_leader_leaves_the_next_ones_lock_alone),
+		T(a_leaders_error_lets_the_other_process_lead_at_once),
+		T(who_waits_for_another_process_waits_no_longer_than_he_may),
+		T(who_waits_in_another_process_is_woken_by_the_filling),
+		T(four_processes_with_fifty_callers_each_ask_once),
+		T(a_leader_that_dies_is_replaced_within_the_locks_life),
+		T(what_ages_is_given_out_at_once_and_refreshed_once_by_the_fleet),
+		T(a_refresh_that_fails_leaves_what_is_there),
+		T(lifetimes_are_spread_evenly_and_by_their_seed),
+	};
+
+	if (argc == 4)
+		return be_a_process(argv[1], strtoul(argv[2], NULL, 10), strtoll(argv[3], NULL, 10));
+	self = "/proc/self/exe";
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
