@@ -120,8 +120,10 @@ SUSPENDS static void add_active_schools(struct run *r)
 		       REDIS_ARGS(STR("ZRANGE"), str_of(arena_printf(r->arena, "%sjobs:schools", c->shared)), STR("0"),
 				  str_of(arena_printf(r->arena, "%d", WARM_SCHOOLS_MAX - 1)), STR("REV")),
 		       &reply) != OK ||
-	    reply.type != REDIS_ARRAY)
+	    reply.type != REDIS_ARRAY) {
+		r->result.failed++;
 		return;
+	}
 	for (size_t i = 0; i < reply.n; i++) {
 		struct str rest = reply.v[i].s;
 		struct uuid school;
