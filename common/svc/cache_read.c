@@ -255,21 +255,28 @@ SUSPENDS static enum err lead_or_wait(struct cache *c, struct arena *arena, stru
 				      const struct str *keys, struct flight *flight, struct filling *f, struct look *l)
 {
 	int64_t give_up_us = loop_mono_us(c->loop) + PATIENCE_US;
-	bool leads = false;
+	bool leads = false, found;
 
 	for (;;) {
 		bool alone = loop_mono_us(c->loop) < give_up_us;
 		enum err e = keep_lead(c, arena, d, call, keys, alone, f, &leads);
 
-		if (e != OK || leads)
+		if (e != OK || (leads && call->ask_source))
 			return e;
-		e = waitq_wait(&flight->news, deadline_sooner(d, deadline_in(c->loop, LOOK_AGAIN_MS)));
-		if (e == ERR_CANCELLED || loop_mono_us(c->loop) >= d.at_us)
+		if (!leads)
+			e = waitq_wait(&flight->news, deadline_sooner(d, deadline_in(c->loop, LOOK_AGAIN_MS)));
+		if (!leads && (e == ERR_CANCELLED || loop_mono_us(c->loop) >= d.at_us))
 			return e == OK ? ERR_TIMEOUT : e;
+		/* Also by whoever may fill: another may have done it between this caller's look and the lock. */
 		e = look(c, arena, d, call, keys, l);
-		if (e != OK || (l->level != LEVEL_NONE && freshness(c, &l->entry, &call->life) <= AGING))
+		found = e == OK && l->level != LEVEL_NONE && freshness(c, &l->entry, &call->life) <= AGING;
+		if (leads && (e != OK || found))
+			keep_release(c, arena, call, f->token);
+		if (e != OK || found)
 			return e;
 		l->level = LEVEL_NONE;
+		if (leads)
+			return OK;
 	}
 }
 
