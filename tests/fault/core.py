@@ -18,8 +18,6 @@ from collections import Counter
 from collections.abc import Sequence
 from types import ModuleType
 
-
-
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -67,15 +65,17 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        return not (self.problems or self.lost or self.duplicated or self.regressed or self.ryw_violations or self.poison and self.poison[0] != self.poison[1])
+        wrong = self.lost or self.duplicated or self.regressed or self.ryw_violations or self.problems
+        return not wrong and (self.poison is None or self.poison[0] == self.poison[1])
 
     def line(self) -> str:
         faults = ",".join(f"{name}:{count}" for name, count in sorted(self.faults.items(), key=lambda item: (len(item[0]), item[0])))
+        poison = [] if self.poison is None else [f"poison={self.poison[0]}/{self.poison[1]}"]
+        residence = [] if self.max_residence_s is None else [f"max_residence_s={self.max_residence_s:.1f}"]
         words = [f"run={self.run}", f"seed={self.options.seed}", f"secs={self.options.secs:g}", f"acked={self.acked}", f"unknown={self.unknown}",
-                 f"rejected={self.conflicts + self.unavailable}", f"rejected_409={self.conflicts}", f"rejected_503={self.unavailable}", f"faults{{{faults}}}={sum(self.faults.values())}", f"lost={self.lost}", f"duplicated={self.duplicated}",
-                 f"regressed={self.regressed}", f"ryw_violations={self.ryw_violations}",
-                 *([f"poison={self.poison[0]}/{self.poison[1]}"] if self.poison else []),
-                 *([] if self.max_residence_s is None else [f"max_residence_s={self.max_residence_s:.1f}"]), f"drain_s={self.drain_s:.1f}", f"ack_p50_ms={self.ack_p50_ms:.1f}",
+                 f"rejected={self.conflicts + self.unavailable}", f"rejected_409={self.conflicts}", f"rejected_503={self.unavailable}",
+                 f"faults{{{faults}}}={sum(self.faults.values())}", f"lost={self.lost}", f"duplicated={self.duplicated}", f"regressed={self.regressed}",
+                 f"ryw_violations={self.ryw_violations}", *poison, *residence, f"drain_s={self.drain_s:.1f}", f"ack_p50_ms={self.ack_p50_ms:.1f}",
                  f"ack_p99_ms={self.ack_p99_ms:.1f}", *[f"{name}={value}" for name, value in self.more.items()], f"violations={len(self.problems)}"]
         return " ".join(words)
 

@@ -162,7 +162,7 @@ def is_seen(options: Options, mutant: Mutant, folder: pathlib.Path) -> bool:
     print(outcome.line(), flush=True)
     for text in outcome.problems[:3]:
         print(f"fault selftest: {mutant.name}: {text}", file=sys.stderr)
-    if outcome.ok:
+    if outcome.ok and mutant is not UNBROKEN:
         print(f"fault selftest: {mutant.name}: nothing was seen (--seed {options.seed})", file=sys.stderr)
     sys.stderr.flush()
     return not outcome.ok

@@ -88,7 +88,8 @@ class World:
         self.stack.buffer = ShimmedRedis(old.name, old.folder, self.stack.logs, old.account, old.port, old.settings)
         self.stack.buffers["main"] = self.stack.buffer
         self.stack.buffer.environment = self.control.environment(self.library)
-        self.proxies = {name: Proxy({"pg": self.stack.postgres.port, "redis_buffer": self.stack.buffer.port, "redis_cache": self.stack.cache.port}[name]) for name in proxies}
+        ports = {"pg": self.stack.postgres.port, "redis_buffer": self.stack.buffer.port, "redis_cache": self.stack.cache.port}
+        self.proxies = {name: Proxy(ports[name]) for name in proxies}
         for name, proxy in self.proxies.items():
             self.stack.links[name] = proxy.port
         self.workers: list[Service] = []
