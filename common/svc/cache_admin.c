@@ -78,13 +78,16 @@ enum err admin_audit(struct req *req, const char *action, struct str reason, str
 
 	if (reason.n != 0)
 		FIELD_PUT(a, audit_row, reason, reason);
+	if (entity == NULL && daemon_pg(req->daemon) == NULL)
+		return ERR_DB; /* it has nowhere to write, so it changes nothing for anybody */
 	return entity != NULL ? audit_in_buffer(req, entity, a) : audit_in_table(req, a);
 }
 
 /* Of a look at figures: when it cannot be written the operator needs them all the more. */
 SUSPENDS static void audit_look(struct req *req, const char *action)
 {
-	bool away = audit_entity(req) == NULL && !pg_is_up(daemon_pg(req->daemon)); /* nobody waits for it */
+	struct pg *pg = daemon_pg(req->daemon);
+	bool away = audit_entity(req) == NULL && (pg == NULL || !pg_is_up(pg)); /* nobody waits for it */
 	size_t errors = req->problems.n;
 	enum err e = away ? ERR_DB : admin_audit(req, action, (struct str){NULL, 0}, (struct str){NULL, 0});
 
@@ -259,9 +262,13 @@ SUSPENDS static enum err stats_answer(struct req *req)
 
 SUSPENDS static enum err query_stats_answer(struct req *req)
 {
-	const struct query_cache *q = cache_query_shape(req->daemon, req->arena, QUERY_STATS_MAX);
+	const struct query_cache *q;
+	enum err e;
 
+	if (admin_cache(req, &e) == NULL)
+		return e;
 	audit_look(req, "cache_query_stats_viewed");
+	q = cache_query_shape(req->daemon, req->arena, QUERY_STATS_MAX);
 	req->version = -1;
 	req_header(req, "Cache-Control", "no-store");
 	req_json_begin(req);

@@ -409,10 +409,11 @@ enum err cache_invalidate_answer(struct req *req)
 	j.selectors = arena_array(req->arena, GROUPS_MAX, sizeof(*j.selectors));
 	j.groups = arena_array(req->arena, GROUPS_MAX, sizeof(*j.groups));
 	e = drop(&j);
-	if (e == ERR_CACHE)
+	if (e == ERR_CACHE && j.school != NULL)
 		IGNORE(req_fail(req, e,
-				"Redis is away: what tags were named is written down, and dropped before this daemon reads the "
-				"cache again"));
+				"Redis is away: the tags are written down, and raised before this daemon reads the cache again"));
+	else if (e == ERR_CACHE)
+		IGNORE(req_fail(req, e, "Redis is away, and knows alone in which schools there is something to drop: ask again"));
 	if (e == ERR_IN_PROGRESS) {
 		req->retry_after_s = 2;
 		IGNORE(req_fail(req, e, "another walk through the names is under way"));

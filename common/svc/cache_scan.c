@@ -18,30 +18,34 @@
 
 /* ---- calls ---- */
 
-/* A refusal by the server, such as a missing right, is no sign that it is away: the gate is not told. */
+/* A refusal by the server, such as a missing right, is no sign that it is away: the gate is not told. Out of time with the caller nothing is said about
+ * Redis either; out of patience before him, it is. */
+static enum err judge_call(struct cache *c, struct deadline d, enum err e, const struct redis_reply *reply)
+{
+	if (e == OK && reply->type == REDIS_ERROR)
+		return ERR_CACHE;
+	if (e == ERR_CANCELLED || (e == ERR_TIMEOUT && loop_mono_us(c->loop) >= d.at_us))
+		return e;
+	return link_judge(c, e, reply);
+}
+
 enum err index_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)
 {
-	enum err e;
+	struct deadline mine = deadline_sooner(d, deadline_in(c->loop, CALL_MS));
 
 	if (c->shut)
 		return ERR_CACHE;
-	e = redis_call(c->conf.redis, arena, deadline_sooner(d, deadline_in(c->loop, CALL_MS)), args, ret);
-	if (e == OK && ret->type == REDIS_ERROR)
-		return ERR_CACHE;
-	return e == ERR_TIMEOUT || e == ERR_CANCELLED ? e : link_judge(c, e, ret);
+	return judge_call(c, d, redis_call(c->conf.redis, arena, mine, args, ret), ret);
 }
 
 enum err index_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script,
 		      struct redis_args args, struct redis_reply *ret)
 {
-	enum err e;
+	struct deadline mine = deadline_sooner(d, deadline_in(c->loop, CALL_MS));
 
 	if (c->shut)
 		return ERR_CACHE;
-	e = redis_script_call(c->conf.redis, script, args, arena, deadline_sooner(d, deadline_in(c->loop, CALL_MS)), ret);
-	if (e == OK && ret->type == REDIS_ERROR)
-		return ERR_CACHE;
-	return e == ERR_TIMEOUT || e == ERR_CANCELLED ? e : link_judge(c, e, ret);
+	return judge_call(c, d, redis_script_call(c->conf.redis, script, args, arena, mine, ret), ret);
 }
 
 /* ---- names ---- */
@@ -329,13 +333,17 @@ enum err drop_generations(struct cache *c, struct arena *arena, struct deadline 
 
 enum err cache_drop_key(struct cache *c, struct arena *arena, struct deadline d, struct str key, bool *ret_existed)
 {
+	struct redis_reply reply;
 	enum err e;
 
-	if (!cache_is_entry(c, key)) {
-		*ret_existed = false;
+	*ret_existed = false;
+	if (!cache_is_entry(c, key))
 		return OK;
-	}
-	e = cache_delete(c, arena, d, key, ret_existed);
+	memory_remove(&c->memory, key);
+	e = index_call(c, arena, d, REDIS_ARGS(STR("UNLINK"), key), &reply);
+	if (e == OK)
+		*ret_existed = reply.type == REDIS_INTEGER && reply.i != 0;
+	count_event(c, CACHE_ON_DELETE, key);
 	/* The other processes' memories go by epochs, which are as before. */
 	redis_post(c->conf.redis,
 		   REDIS_ARGS(STR("PUBLISH"), str_of(c->channel), str_of(arena_printf(arena, "d %.*s", STR_FMT(key)))));
