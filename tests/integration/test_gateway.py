@@ -22,6 +22,9 @@ POST\t/teacher/homework\tteacher\tteaches\t105906176\t-
 GET\t/teacher/homework/{homework_id}\tteacher\towns\t262144\t-
 POST\t/academic/homework/{homework_id}/submit\tstudent\tassigned\t105906176\t-
 GET\t/internal/x\tservice\tinternal\t0\t-
+GET\t/holidays\tanyone\tpublic\t0\t-\tcdn
+POST\t/holidays\tadmin\tschool\t262144\t-\t-
+GET\t/teacher/homework/{homework_id}/poster\tanyone\tpublic\t0\t-\tcdn
 """
 OTHERS = "POST\t/auth/login\tanyone\tpublic\t262144\t-\nGET\t/teacher/classes\tteacher\tself\t0\t-\nGET\t/.well-known/jwks.json\tanyone\tpublic\t0\t-\n"
 
@@ -31,6 +34,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     name = ""
+    asked: list[str] = []
     first_bytes: list[float] = []
 
     def answer(self) -> None:
@@ -43,6 +47,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
             if not chunk:
                 break
             got += len(chunk)
+        Echo.asked.append(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.dumps({"service": self.name, "path": self.path, "headers": headers, "body": got}).encode()
         if self.path.startswith("/api/v1/auth/login") and "away" in self.path:
@@ -52,10 +57,24 @@ class Echo(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
+        if "/holidays" in self.path or "/poster" in self.path:
+            self.cache_headers()
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Request-Id", "the daemon's own")
         self.end_headers()
         self.wfile.write(body)
+
+    def cache_headers(self) -> None:
+        """As cache_http.c says them; what the query names is said otherwise."""
+        self.send_header("ETag", 'W/"abc"')
+        self.send_header("X-Cache", "MISS")
+        shared, edge = ("private", "no-cache") if "personal" in self.path else ("public", "max-age=1000")
+        if "cookie" in self.path:
+            self.send_header("Set-Cookie", "a=b")
+        self.send_header("Cache-Control", f"{shared}, max-age=60" if "unsaid" in self.path else f"{shared}, {edge if shared == 'private' else 'max-age=60'}")
+        if "unsaid" not in self.path:
+            self.send_header("CDN-Cache-Control", f"{shared}, {edge}")
+            self.send_header("X-Accel-Expires", "1" if "short" in self.path else "1000")
 
     do_GET = do_POST = do_PUT = do_DELETE = answer
 
@@ -203,3 +222,58 @@ def test_the_access_log_has_no_query_and_no_token(port: int, tmp_path_factory: p
     log = next(pathlib.Path(tmp_path_factory.getbasetemp()).glob("gateway*/log/access.log")).read_text()
     assert json.loads(log.splitlines()[-1])["path"] == "/api/v1/auth/login"
     assert "canary" not in log
+
+
+def times_asked(port: int, path: str, count: int = 3, **headers: str) -> int:
+    """How often the daemon was asked for so many requests."""
+    before = len(Echo.asked)
+    for _ in range(count):
+        assert ask(port, "GET", path, None, **headers).status == 200
+    return len(Echo.asked) - before
+
+
+# cache.md: the gateway's nginx obeys what the daemons say to shared caches.
+@pytest.mark.parametrize("path", ["/api/v1/holidays?one", "/api/v1/teacher/homework/1/poster?one"])
+def test_what_is_the_same_for_everyone_is_asked_for_once(port: int, path: str) -> None:
+    assert times_asked(port, path) == 1
+    answer = ask(port, "GET", path)
+    assert answer.headers["x-cache"] == "HIT" and "x-accel-expires" not in answer.headers
+    assert answer.headers["cache-control"] == "public, max-age=60" and answer.headers["cdn-cache-control"] == "public, max-age=1000"
+    assert ask(port, "GET", path, None, **{"If-None-Match": 'W/"abc"'}).status == 304
+    assert ask(port, "HEAD", path).headers["x-cache"] == "HIT"
+
+
+def test_a_first_conditional_request_does_not_make_the_kept_answer_a_304(port: int) -> None:
+    path = "/api/v1/holidays?conditional"
+    first = ask(port, "GET", path, None, **{"If-None-Match": 'W/"other"', "Range": "bytes=0-1"})
+    assert first.status in (200, 206)
+    body = ask(port, "GET", path)
+    assert body.status == 200 and not {"if-none-match", "range"} & set(body.json["headers"])
+
+
+@pytest.mark.parametrize("query", ["personal", "unsaid", "cookie"])
+def test_what_is_not_for_everyone_is_never_kept(port: int, query: str) -> None:
+    assert times_asked(port, f"/api/v1/holidays?{query}") == 3
+
+
+def test_who_says_who_he_is_gets_his_own_answer(port: int) -> None:
+    path = "/api/v1/holidays?mine"
+    assert times_asked(port, path, Authorization="Bearer a") == 3
+    assert times_asked(port, path, Cookie="session=1") == 3
+    assert ask(port, "GET", path).headers["x-cache"] == "MISS", "nothing of it was kept"
+    assert times_asked(port, path, Authorization="Bearer a") == 3, "and nobody who is somebody gets what was kept for nobody"
+
+
+def test_a_kept_answer_is_asked_for_again_when_its_time_is_over(port: int) -> None:
+    path = "/api/v1/holidays?short"
+    assert times_asked(port, path) <= 2
+    time.sleep(2.1)
+    assert times_asked(port, path, 1) == 1
+
+
+def test_other_routes_are_never_kept_whatever_their_daemon_says(port: int) -> None:
+    assert times_asked(port, "/api/v1/auth/other?/holidays") == 3
+    before = len(Echo.asked)
+    for _ in range(2):
+        assert ask(port, "POST", "/api/v1/holidays?one", b"x").status == 200
+    assert len(Echo.asked) - before == 2

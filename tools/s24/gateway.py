@@ -2,9 +2,9 @@
 """Makes the gateway's nginx configuration out of the daemons' route tables.
 
 A daemon's --print-routes gives a line for each route, columns by tabs: method, path template, roles, object rule, body limit in bytes,
-flags, cache policy. Here only the path and the body limit count: where one daemon owns everything below a path, that prefix is its location,
+flags, cache policy. Here only the path, the body limit and that policy count: where one daemon owns everything below a path, that prefix is its location,
 so that unknown paths, methods and tokens are answered by the daemon; a route with a larger body gets a location of its own that
-passes the body on while it arrives.
+passes the body on while it arrives, and so has one whose answers shared caches may keep (policy cdn), where the gateway keeps them.
 """
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Route:
     method: str
     path: str
     body_limit: int = BODY_LIMIT
+    shared: bool = False  # its answers are the same for everyone
 
 
 @dataclass
@@ -82,7 +83,7 @@ def parse_routes(service: str, text: str) -> list[Route]:
         if not path.startswith((PREFIX + "/", "/.well-known/")):
             path = PREFIX + path
         limit = int(columns[4]) if len(columns) > 4 and columns[4].isdigit() else BODY_LIMIT
-        routes.append(Route(service, columns[0], path, limit))
+        routes.append(Route(service, columns[0], path, limit, shared="cdn" in columns[6:7]))
     return routes
 
 
@@ -103,18 +104,24 @@ def pattern(path: str) -> str:
     return "^" + "/".join("[^/]+" if "{" in segment else re.escape(segment) for segment in path.split("/")) + "$"
 
 
-def location(match: str, service: str, upload: int = 0, inner: Sequence[str] = (), indent: int = 2) -> list[str]:
+def location(match: str, service: str, upload: int = 0, inner: Sequence[str] = (), indent: int = 2, shared: bool = False) -> list[str]:
     tab = "\t" * indent
     lines = [f"{tab}location {match} {{"]
     if upload:
         lines += [f"{tab}\tclient_max_body_size {upload};", f"{tab}\tclient_body_timeout 60s;", f"{tab}\tproxy_send_timeout 60s;",
                   f"{tab}\tproxy_request_buffering off;"]
+    if shared:
+        lines += [f"{tab}\tset $s24_edge 1;", f"{tab}\tproxy_cache edge;"]
     return [*lines, f"{tab}\tproxy_pass http://{service};", *inner, f"{tab}}}"]
 
 
 def locations(routes: Sequence[Route]) -> str:
-    """Exact and prefix locations, the longest prefix wins; uploads are exact, or nested where the path has a parameter."""
-    uploads = {route.path: route for route in routes if route.body_limit > BODY_LIMIT}
+    """Exact and prefix locations, the longest prefix wins; uploads and what is kept here are exact, or nested where the path has a parameter."""
+    own: dict[str, tuple[str, int, bool]] = {}
+    for route in routes:
+        if route.body_limit > BODY_LIMIT or route.shared:
+            _, limit, shared = own.get(route.path, ("", 0, False))
+            own[route.path] = (route.service, max(limit, route.body_limit if route.body_limit > BODY_LIMIT else 0), shared or route.shared)
     exact: dict[str, str] = {}
     prefixes: dict[str, str] = {}
 
@@ -139,17 +146,18 @@ def locations(routes: Sequence[Route]) -> str:
 
     walk(tree(routes), "")
     lines: list[str] = []
-    for path, route in uploads.items():
+    for path, (service, _, _) in own.items():
         if "{" not in path:
-            exact[path] = route.service
+            exact[path] = service
     for path, service in sorted(exact.items()):
-        lines += location(f"= {path}", service, uploads[path].body_limit if path in uploads else 0)
+        _, limit, shared = own.get(path, ("", 0, False))
+        lines += location(f"= {path}", service, limit, shared=shared)
     for path, service in sorted(prefixes.items()):
         inner: list[str] = []
-        for upload in sorted(uploads.values(), key=lambda route: route.path):
-            home = max((prefix for prefix in prefixes if upload.path.startswith(prefix + "/")), key=len, default="")
-            if "{" in upload.path and home == path:
-                inner += location(f'~ "{pattern(upload.path)}"', service, upload.body_limit, indent=3)
+        for template, (_, limit, shared) in sorted(own.items()):
+            home = max((prefix for prefix in prefixes if template.startswith(prefix + "/")), key=len, default="")
+            if "{" in template and home == path:
+                inner += location(f'~ "{pattern(template)}"', service, limit, indent=3, shared=shared)
         lines += location(f"^~ {path}/", service, inner=inner)
     return "\n".join(lines)
 
@@ -200,4 +208,4 @@ def render(routes: Sequence[Route], upstreams: Mapping[str, int | str], listen: 
 
 
 def write_temp_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [folder / "temp"] + [folder / "temp" / name for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi")]
+    return [folder / "temp"] + [folder / "temp" / name for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi", "edge")]
