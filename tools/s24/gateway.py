@@ -83,7 +83,8 @@ def parse_routes(service: str, text: str) -> list[Route]:
         if not path.startswith((PREFIX + "/", "/.well-known/")):
             path = PREFIX + path
         limit = int(columns[4]) if len(columns) > 4 and columns[4].isdigit() else BODY_LIMIT
-        routes.append(Route(service, columns[0], path, limit, shared="cdn" in columns[6:7]))
+        policy = columns[6] if len(columns) > 6 else "-"
+        routes.append(Route(service, columns[0], path, limit, shared=policy == "cdn" or (policy == "full" and columns[2] == "anyone")))
     return routes
 
 
