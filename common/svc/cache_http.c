@@ -557,7 +557,8 @@ void http_cache_lines(const struct req *req, int status, struct buf *out)
 			    p); /* a browser cannot be told to forget */
 		put_control(out, "CDN-Cache-Control", ttl, p);
 		put_control(out, "Surrogate-Control", ttl, p);
-		buf_printf(out, "X-Accel-Expires: %u\r\n", ttl); /* nginx knows the two above by this name, and keeps it for itself */
+		buf_printf(out, "X-Accel-Expires: %u\r\n",
+			   ttl); /* nginx knows the two above by this name, and keeps it for itself */
 	} else {
 		buf_puts(out, STR("Cache-Control: private, no-cache\r\n"));
 	}
