@@ -14,6 +14,7 @@
 #include "svc/envelope.h"
 #include "svc/idem.h"
 #include "svc/service.h"
+#include "svc/through.h"
 #include "svc_sql.h"
 
 #define TOLD_MAX 8 /* what more events of one transaction carry is raised twice, which harms nobody */
@@ -26,6 +27,8 @@ struct tx {
 	struct touch_mark mark;    /* behind it stands what only this transaction makes true */
 	struct str told[TOLD_MAX]; /* its events with tags */
 	size_t n_told;
+	int64_t transaction; /* its number, and one of its audit records: what a COMMIT without an answer is looked up by; 0: it has none */
+	struct uuid audit;
 };
 
 /* Nobody else knows that these tables have changed, so no handler needs to say it. After a failure it may have happened all the same. */
@@ -119,17 +122,27 @@ static struct pg_param json_or_null(struct str s)
 	return s.n != 0 ? PG_JSONB(s) : PG_NULL(PG_T_JSONB);
 }
 
+#define AUDITED_FIELDS(F, T) F(T, INT, transaction)
+SCHEMA_STRUCT(tx_audited, AUDITED_FIELDS);
+SCHEMA_TABLE(tx_audited, AUDITED_FIELDS);
+
 enum err tx_audit_row(struct tx *tx, const struct audit_row *a)
 {
-	struct list none;
+	struct list written;
+	enum err e = pg_tx_query(tx->pg, &SQL_AUDIT_INSERT,
+				 PG_PARAMS(PG_UUID(a->row.id), PG_UUID(a->row.school_id), PG_UUID_OR_NULL(a->actor),
+					   text_or_null(a->role), PG_TEXT(a->action), PG_TEXT(a->entity_type),
+					   PG_UUID_OR_NULL(a->entity_id), json_or_null(a->old_values),
+					   json_or_null(a->new_values), text_or_null(a->ip), text_or_null(a->user_agent),
+					   text_or_null(a->reason), text_or_null(a->request_id), PG_TIME(a->row.created_at)),
+				 &tx_audited_schema, &written);
 
-	return pg_tx_query(tx->pg, &SQL_AUDIT_INSERT,
-			   PG_PARAMS(PG_UUID(a->row.id), PG_UUID(a->row.school_id), PG_UUID_OR_NULL(a->actor),
-				     text_or_null(a->role), PG_TEXT(a->action), PG_TEXT(a->entity_type),
-				     PG_UUID_OR_NULL(a->entity_id), json_or_null(a->old_values), json_or_null(a->new_values),
-				     text_or_null(a->ip), text_or_null(a->user_agent), text_or_null(a->reason),
-				     text_or_null(a->request_id), PG_TIME(a->row.created_at)),
-			   NULL, &none);
+	/* A record that was there before proves nothing. */
+	if (e == OK && written.n != 0 && tx->transaction == 0) {
+		tx->transaction = ((const struct tx_audited *)written.v)->transaction;
+		tx->audit = a->row.id;
+	}
+	return e;
 }
 
 enum err tx_audit(struct tx *tx, const char *action, const char *entity, struct uuid id, struct str old_json, struct str new_json)
@@ -212,11 +225,16 @@ enum err tx_commit(struct tx *tx)
 		return e;
 	}
 	e = pg_commit(tx->pg);
+	if (FAILPOINT_ERR("wt.after_commit_before_reply"))
+		e = ERR_UNCERTAIN;
+	if (e == ERR_UNCERTAIN && tx->transaction != 0)
+		e = through_settle(daemon_pg(tx->req->daemon), daemon_loop(tx->req->daemon), tx->req->who.school_id,
+				   tx->transaction, tx->audit, tx->req->deadline);
 	if (e == OK)
 		touch_told(tx->req, tx->told, tx->n_told);
 	else if (e > 0)
 		touch_undo(tx->req, tx->mark); /* refused; what may have been done is raised */
-	return FAILPOINT_ERR("wt.after_commit_before_reply") ? ERR_UNCERTAIN : e;
+	return e;
 }
 
 void tx_rollback(struct tx *tx)

@@ -429,23 +429,44 @@ static void twins_without_a_claim_run_once(void **state)
 
 /* ---- deadlines, loss, the end ---- */
 
-/* Compiled in, the failpoints strike: before the commit once, behind it once for a group and once for a change of several rows. */
+/* A transaction of statements of its own, as auth has: what stands in it is not known to anybody but the handler. */
+static enum err statements(struct call *call)
+{
+	static const struct pg_stmt insert = {
+		.name = "test_seat", .sql = "INSERT INTO fee.seats (id, school_id, name, place) VALUES ($1, $2, $3, $4)"};
+	struct uuid id = uuid_v7(call->req->now_us);
+	struct list none;
+	struct tx *tx;
+	enum err e = tx_begin(call->req, &tx);
+
+	if (e != OK)
+		return e;
+	e = tx_query(tx, &insert,
+		     PG_PARAMS(PG_UUID(id), PG_UUID(call->req->who.school_id), PG_TEXT(str_of(call->name)),
+			       PG_INT4((int32_t)call->place)),
+		     NULL, &none);
+	if (e == OK)
+		e = tx_audit(tx, "create", "seat", id, STR(""), STR(""));
+	return tx_end(tx, e);
+}
+
+/* Compiled in, the failpoints strike: before the commit once, behind it once for a group, for a change of several rows, and for statements. */
 static void a_step_that_fails_is_done_again_and_a_lost_answer_is_looked_up(void **state)
 {
-	struct call calls[] = {a_call(make_seat, 100, "a"), a_call(two_kinds, 1, "b")};
+	struct call calls[] = {a_call(make_seat, 100, "a"), a_call(two_kinds, 1, "b"), a_call(statements, 5, "c")};
 
 	(void)state;
-	run_calls(&calls[0], 1);
-	assert_int_equal(calls[0].e, OK);
-	run_calls(&calls[1], 1);
-	assert_int_equal(calls[1].e, OK);
-	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 4);
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+		run_calls(&calls[i], 1);
+		assert_int_equal(calls[i].e, OK);
+	}
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 5);
 	assert_int_equal(count("SELECT count(*) FROM fee.outbox"), 4);
 #ifdef S24_FAILPOINTS
 	assert_false(failpoint_armed("wt.before_commit"));
 	assert_false(failpoint_armed("wt.after_commit_before_reply"));
 #endif
-	free_calls(calls, 2);
+	free_calls(calls, ARRAY_LEN(calls));
 }
 
 static void a_commit_without_an_answer_is_looked_up_and_done_again(void **state)
@@ -463,6 +484,21 @@ static void a_commit_without_an_answer_is_looked_up_and_done_again(void **state)
 	assert_int_equal(count("SELECT count(*) FROM fee.outbox"), 4);
 	real_pg_sql(server, "ALTER SEQUENCE fee.deaths RESTART");
 	free_calls(calls, 4);
+}
+
+static void a_commit_of_statements_without_an_answer_is_looked_up(void **state)
+{
+	struct call calls[] = {a_call(statements, 1, "dies"), a_call(statements, 2, "lives")};
+
+	(void)state;
+	run_calls(&calls[0], 1);
+	assert_int_equal(calls[0].e, ERR_DB); /* aborted, and known to be */
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 0);
+	run_calls(&calls[1], 1);
+	assert_int_equal(calls[1].e, OK);
+	assert_int_equal(count("SELECT count(*) FROM fee.seats"), 1);
+	real_pg_sql(server, "ALTER SEQUENCE fee.deaths RESTART");
+	free_calls(calls, 2);
 }
 
 /* Somebody else's lock stops the statements of all who write. */
@@ -564,13 +600,14 @@ int main(void)
 		T(a_repeated_key_gives_the_stored_answer),
 		T(twins_without_a_claim_run_once),
 		T(a_commit_without_an_answer_is_looked_up_and_done_again),
+		T(a_commit_of_statements_without_an_answer_is_looked_up),
 		T(who_waits_too_long_in_the_queue_leaves_it_unwritten),
 		T(whose_deadline_passes_on_the_way_does_not_know),
 		T(a_daemon_that_closes_tells_who_waits),
 	};
 	int failed;
 
-	setenv("S24_FAILPOINTS", "wt.before_commit=err:1:1,wt.after_commit_before_reply=err:1:2", 1);
+	setenv("S24_FAILPOINTS", "wt.before_commit=err:1:1,wt.after_commit_before_reply=err:1:3", 1);
 	start_database();
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	stop_database();
