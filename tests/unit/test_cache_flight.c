@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 static struct cache_tags tags;
+static bool held; /* the source answers when it is let go */
 
 static void name_tags(void)
 {
+	held = false;
 	tags = (struct cache_tags){.school = school};
 	cache_tag(&tags, arena, "thing:", STR("a"));
 }
@@ -46,8 +48,34 @@ static struct fiber *leader;
 
 static enum err noted_fill(void *ctx, struct buf *out)
 {
+	enum err e;
+
 	leader = fiber_self();
-	return source_fill(ctx, out);
+	e = source_fill(ctx, out);
+	while (held) {
+		if (sleep_ms(loop, 1, in_ms(1000)) != OK)
+			return ERR_CANCELLED;
+	}
+	return e;
+}
+
+/* Until the source has been asked so often. */
+static bool asked(const struct source *s, int calls)
+{
+	while (s->calls < calls && failure == NULL) {
+		if (sleep_ms(loop, 1, in_ms(1000)) != OK)
+			return false;
+	}
+	return true;
+}
+
+static bool ended(const struct reader *r)
+{
+	while (r->till_us == 0) {
+		if (sleep_ms(loop, 1, in_ms(1000)) != OK)
+			return false;
+	}
+	return true;
 }
 
 static void read_it(void *arg)
@@ -138,19 +166,20 @@ CACHE_TEST(an_answer_that_says_so_is_told_to_all_who_wait_and_not_kept)
 
 CACHE_TEST(leaders_that_go_are_followed_until_one_stays)
 {
-	struct source s = {.text = "one", .takes_ms = 60};
+	struct source s = {.text = "one"};
 	struct reader r[6];
 	int cancelled = 0;
 
 	name_tags();
+	held = true;
 	for (size_t i = 0; i < ARRAY_LEN(r); i++)
 		r[i] = reader_of(0, &s);
 	start(r, ARRAY_LEN(r));
 	for (int i = 1; i <= 3; i++) {
-		while (s.calls < i)
-			CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+		CHECK(asked(&s, i));
 		fiber_cancel(leader);
 	}
+	held = false;
 	wait_for_readers();
 	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
 		cancelled += r[i].result == ERR_CANCELLED;
@@ -163,16 +192,21 @@ CACHE_TEST(leaders_that_go_are_followed_until_one_stays)
 
 CACHE_TEST(a_follower_that_goes_takes_nobody_with_him)
 {
-	struct source s = {.text = "one", .takes_ms = 60};
+	struct source s = {.text = "one"};
 	struct reader r[5];
 
 	name_tags();
+	held = true;
 	for (size_t i = 0; i < ARRAY_LEN(r); i++)
 		r[i] = reader_of(0, &s);
 	r[2].patience_ms = 20;
-	start(r, ARRAY_LEN(r));
-	CHECK(sleep_ms(loop, 10, in_ms(1000)) == OK);
+	start(r, 1);
+	CHECK(asked(&s, 1));
+	start(r + 1, 4);
+	CHECK(ended(&r[2])); /* in its own time */
 	fiber_cancel(r[1].fiber);
+	CHECK(ended(&r[1]));
+	held = false;
 	wait_for_readers();
 	CHECK(r[1].result == ERR_CANCELLED && r[2].result == ERR_TIMEOUT);
 	CHECK(r[0].result == OK && r[3].result == OK && r[4].result == OK && s.calls == 1 && nobody_flies());
@@ -183,17 +217,19 @@ CACHE_TEST(a_follower_that_goes_takes_nobody_with_him)
 
 CACHE_TEST(the_lock_has_an_owner_and_an_end)
 {
-	struct source s = {.text = "one", .takes_ms = 60};
+	struct source s = {.text = "one"};
 	struct reader r = reader_of(0, &s);
 	struct redis_reply reply;
 	struct str lock;
 
 	name_tags();
+	held = true;
 	lock = lock_of("a");
 	start(&r, 1);
-	CHECK(sleep_ms(loop, 30, in_ms(1000)) == OK);
+	CHECK(asked(&s, 1));
 	CHECK(command(REDIS_ARGS(STR("GET"), lock), &reply) && reply.type == REDIS_STRING && reply.s.n == 16);
 	CHECK(command(REDIS_ARGS(STR("PTTL"), lock), &reply) && reply.i > 0 && reply.i <= LOCK_MS);
+	held = false;
 	wait_for_readers();
 	CHECK(command(REDIS_ARGS(STR("EXISTS"), lock), &reply) && reply.i == 0);
 	DONE();
@@ -206,14 +242,16 @@ CACHE_TEST(a_late_leader_leaves_the_next_ones_lock_alone)
 
 	name_tags();
 	for (size_t i = 0; i < ARRAY_LEN(results); i++) {
-		struct source s = {.text = "one", .takes_ms = 60, .result = results[i]};
+		struct source s = {.text = "one", .result = results[i]};
 		struct reader r = reader_of(0, &s);
 		struct redis_reply reply;
 		struct str lock = lock_of("a");
 
+		held = true;
 		start(&r, 1);
-		CHECK(sleep_ms(loop, 30, in_ms(1000)) == OK);
+		CHECK(asked(&s, 1));
 		CHECK(command(REDIS_ARGS(STR("SET"), lock, STR("of another"), STR("EX"), STR("60")), &reply));
+		held = false;
 		wait_for_readers();
 		CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
 		CHECK(command(REDIS_ARGS(STR("GET"), lock), &reply) && str_is(reply.s, "of another"));
@@ -225,13 +263,16 @@ CACHE_TEST(a_late_leader_leaves_the_next_ones_lock_alone)
 
 CACHE_TEST(a_leaders_error_lets_the_other_process_lead_at_once)
 {
-	struct source fails = {.result = ERR_DB, .takes_ms = 60}, works = {.text = "one"};
+	struct source fails = {.result = ERR_DB}, works = {.text = "one"};
 	struct reader first = reader_of(0, &fails), second = reader_of(1, &works);
 
 	name_tags();
+	held = true;
 	start(&first, 1);
-	CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+	CHECK(asked(&fails, 1));
 	start(&second, 1);
+	CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+	held = false;
 	wait_for_readers();
 	CHECK(first.result == ERR_DB && second.result == OK && strcmp(second.text, "one") == 0);
 	CHECK(fails.calls == 1 && works.calls == 1);
@@ -241,17 +282,20 @@ CACHE_TEST(a_leaders_error_lets_the_other_process_lead_at_once)
 
 CACHE_TEST(who_waits_for_another_process_waits_no_longer_than_he_may)
 {
-	struct source s = {.text = "one", .takes_ms = 1000};
+	struct source s = {.text = "one"};
 	struct reader first = reader_of(0, &s), second = reader_of(1, &s);
 
 	name_tags();
+	held = true;
 	second.patience_ms = 150;
 	start(&first, 1);
-	CHECK(sleep_ms(loop, 20, in_ms(1000)) == OK);
+	CHECK(asked(&s, 1));
 	start(&second, 1);
+	CHECK(ended(&second) && first.till_us == 0);
+	held = false;
 	wait_for_readers();
 	CHECK(first.result == OK && second.result == ERR_TIMEOUT && s.calls == 1);
-	CHECK(took_ms(&second) >= 140 && took_ms(&second) < 900);
+	CHECK(took_ms(&second) >= 140);
 	CHECK(nobody_flies());
 	DONE();
 }
@@ -272,8 +316,8 @@ CACHE_TEST(who_waits_in_another_process_is_woken_by_the_filling)
 			CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
 		start(&second, 1);
 		wait_for_readers();
-		CHECK(s.calls == 1 && second.result == OK && second.note.coalesced);
-		late_us = second.till_us - first.till_us;
+		CHECK(second.result == OK);
+		late_us = s.calls == 1 && second.note.coalesced ? second.till_us - first.till_us : INT64_MAX;
 		best_us = late_us < best_us ? late_us : best_us;
 		CHECK(cache_raise(caches[0], arena, &tags) == OK);
 	}
@@ -327,7 +371,7 @@ static int be_a_process(const char *url, size_t callers, int64_t takes_ms)
 {
 	const struct redis_conf conf = {
 		.name = "cache", .url = url, .connections = 1, .fault = ERR_CACHE, .connect_ms = 1000, .grace_ms = 2000};
-	struct cache_conf mine = {.url = url, .env = "test", .service = "homework", .timeout_ms = 1000, .memory_bytes = 1 << 20};
+	struct cache_conf mine = {.url = url, .env = "test", .service = "homework", .timeout_ms = 5000, .memory_bytes = 1 << 20};
 	static int64_t patience_ms = 20000;
 
 	loop = loop_new();
@@ -399,7 +443,7 @@ CACHE_TEST(four_processes_with_fifty_callers_each_ask_once)
 	int code;
 
 	for (size_t i = 0; i < ARRAY_LEN(pids); i++)
-		pids[i] = start_process(50, 1000); /* longer than they need to start one after another */
+		pids[i] = start_process(50, 500);
 	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
 		while (!has_ended(pids[i], &code))
 			CHECK(sleep_ms(loop, 5, in_ms(1000)) == OK);
