@@ -172,11 +172,14 @@ static void on_hup(void *ctx)
 	struct buf problems = {0};
 	enum log_level level;
 
-	/* What can change in a running daemon: the log level here, keys where their owner says so. */
-	if (daemon_load(&fresh, d->service, d->conf_path, &problems) != OK)
+	/* What can change in a running daemon: the log level and the lifetimes of kept answers here, keys where their owner says so. */
+	if (daemon_load(&fresh, d->service, d->conf_path, &problems) != OK) {
 		log_warn("configuration not reloaded", LOG_STR("problems", buf_str(&problems)));
-	else if (log_level_parse(fresh.settings.log_level, &level))
-		log_setup(d->service->name, level);
+	} else {
+		d->settings.cache_ttl = fresh.settings.cache_ttl;
+		if (log_level_parse(fresh.settings.log_level, &level))
+			log_setup(d->service->name, level);
+	}
 	arena_free(fresh.arena);
 	buf_done(&problems);
 	for (size_t i = 0; i < d->n_reload; i++)

@@ -151,6 +151,7 @@ static const struct route routes[] = {
 	{HTTP_GET, "/work/{thing_id}", ROLE_TEACHER, MAY_CHECK(who), .handler = answer, KEPT(.tags = {"work:{thing_id}.{me.user_id}"})},
 	{HTTP_POST, "/work/{thing_id}", ROLE_TEACHER, MAY_CHECK(who), .handler = hand_in},
 	{HTTP_GET, "/absent", ROLE_TEACHER, MAY_CHECK(who), .handler = answer, KEPT(.tags = {"thing:" ID_A}, .vary = "school", .negative_s = 20)},
+	{HTTP_GET, "/listed", ROLE_TEACHER, MAY_CHECK(who), .handler = answer, .cache = {.policy = "redis", .kind = KIND_LIST, .tags = {"lists"}}},
 	{HTTP_GET, "/uncached", ROLE_TEACHER, MAY_CHECK(who), .handler = answer},
 	{HTTP_GET, "/never", ROLE_TEACHER, MAY_CHECK(who), .handler = answer, .cache = {.policy = "no-store"}},
 	{HTTP_GET, "/public", ROLE_ANYONE, MAY_PUBLIC, .handler = answer, .cache = {.policy = "full", .ttl_s = 600, .swr_s = 30, .tags = {"public"}}},

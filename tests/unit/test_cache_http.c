@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cached routes as a client sees them: whose an answer is, what is kept, what is said about it (cache.md A5, F1 to F6). */
+#include <signal.h>
+
 #include "answers_world.h"
 
 /* ---- F1: the key ---- */
@@ -171,6 +173,22 @@ static void only_rows_that_say_so_are_kept(void **state)
 	assert_header(get("/api/v1/uncached", AS("a")), "X-Cache", "");
 	assert_header(get("/api/v1/never", AS("a")), "Cache-Control", "no-store");
 	assert_int_equal(runs, 3);
+}
+
+static void lifetimes_come_from_their_kind_and_are_read_again_in_a_running_daemon(void **state)
+{
+	(void)state;
+	assert_header(get("/api/v1/listed", AS("a")), "X-Cache", "MISS");
+	assert_non_null(strstr(header(get("/api/v1/listed", AS("a")), "Cache-Status"), "; ttl=29")); /* of 300 */
+	setenv("CACHE_TTL_LIST", "20", 1);
+	assert_int_equal(raise(SIGHUP), 0);
+	for (int i = 0; i < 1000 && k->daemon.settings.cache_ttl.v[KIND_LIST] != 20; i++)
+		loop_turn(k->daemon.loop, 1000);
+	unsetenv("CACHE_TTL_LIST");
+	assert_header(get("/api/v1/listed", AS("b")), "X-Cache", "MISS");
+	assert_non_null(strstr(header(get("/api/v1/listed", AS("b")), "Cache-Status"), "; ttl=19"));
+	later(21);
+	assert_header(get("/api/v1/listed", AS("b")), "X-Cache", "MISS");
 }
 
 /* ---- F3, F4: what is said ---- */
@@ -369,6 +387,7 @@ int main(void)
 		T(a_404_is_remembered_where_its_row_says_so_and_for_as_long),
 		T(a_404_is_not_remembered_past_the_instant_it_names),
 		T(only_rows_that_say_so_are_kept),
+		T(lifetimes_come_from_their_kind_and_are_read_again_in_a_running_daemon),
 		T(a_kept_answer_is_the_first_one_byte_for_byte),
 		T(what_is_said_to_one_hop_is_not_kept),
 		T(head_is_answered_from_what_get_has_left),
