@@ -340,7 +340,7 @@ SUSPENDS static void take_look(struct cache_health *h, struct deadline d)
 	struct redis_figures redis;
 	struct health_view v;
 
-	if (h->looking) { /* another fiber is about it, and its word will do */
+	if (h->looking) {                          /* another fiber is about it, and its word will do */
 		IGNORE(waitq_wait(&h->looked, d)); /* late: then the one before */
 		return;
 	}

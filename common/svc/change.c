@@ -266,7 +266,7 @@ static void write_down_tags(struct change *c)
 }
 
 /* The change is made, so raising means that the event's tags are raised. */
-static void raise_touched(struct change *c)
+SUSPENDS static void raise_touched(struct change *c)
 {
 	if (!c->req->touched)
 		return;
