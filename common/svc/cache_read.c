@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "base/str.h"
 #include "base/timefmt.h"
 #include "io/fiber.h"
@@ -237,6 +238,7 @@ SUSPENDS static enum err fill(struct cache *c, struct arena *arena, struct deadl
 
 	f->begun_us = loop_real_us(c->loop);
 	e = call->fill(call->ctx, &flight->bytes);
+	FAILPOINT("cache.fill_after_db_read");
 	if (call->shorter)
 		filled.life = *call->shorter;
 	kept = led && link_is_open(c) && keep_is_wanted(&filled, e, flight->bytes.n) &&

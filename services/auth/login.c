@@ -4,6 +4,7 @@
 
 #include "auth.h"
 #include "auth_sql.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
@@ -270,6 +271,7 @@ enum err auth_refresh(struct req *req)
 	e = tx_end(tx, e);
 	if (e != OK)
 		return e;
+	FAILPOINT("refresh.after_rotate_before_reply");
 	grant.token_end_s = req->now_us / US_PER_S + conf->short_token_s;
 	e = access_token(req, &account, grant.sid, grant.token_end_s, &token);
 	if (e != OK)

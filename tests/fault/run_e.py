@@ -34,6 +34,8 @@ STREAM, GROUP = "events:play", "fault"
 COUNTERS, SESSIONS, PAYERS, READERS = 5, 6, 2, 4
 BOUND_S = 0.1  # so much older than an invalidation by another daemon may a read be
 DEATH_S = 1.0  # so long a daemon that died between PUT and answer leaves what it would have invalidated, until the stream tells it to the others
+WORKER_POINTS = "outbox.after_xadd_before_mark=kill:0.05"
+PLAY_POINTS = "put.after_reply_before_publish=kill:0.002,cache.before_raise=kill:0.002,cache.fill_after_db_read=sleep(30):0.05"
 AWAY = (redis.RedisError, psycopg2.Error, OSError)
 TABLE = """CREATE TABLE fault.effects (event uuid PRIMARY KEY, place bigint GENERATED ALWAYS AS IDENTITY, kind text, subject text, value bigint, payment text)"""
 
@@ -119,7 +121,8 @@ class Reader(Adder):
         state, level = (self.session.headers.get(name, "") for name in ("X-Cache", "X-Cache-Level"))
         if self.session.headers.get("X-Data") == "database-only":
             self.levels["database-only"] += 1
-            self.outcome.expect(state == "BYPASS" and "ETag" not in self.session.headers, f"an answer of the database alone says X-Cache: {state} {level}, or has an ETag")
+            self.outcome.expect(state == "BYPASS" and "ETag" not in self.session.headers,
+                                f"an answer of the database alone says X-Cache: {state} {level}, or has an ETag")
             return
         value, who = found["value"] if status == 200 else 0, f"{self.session.service.name} ({state} {level})"
         self.reads += 1
@@ -317,7 +320,7 @@ def run(options: Options) -> Outcome:
         adders = [*(Adder(world, tally, board, number) for number in range(SESSIONS)), *readers]
         payers = [Customer(world, tally, number) for number in range(PAYERS)]
         consumer, listener = Consumer(world), Listener(world)
-        world.failpoints = lambda service: "outbox.after_xadd_before_mark=kill:0.05" if service in world.workers else "put.after_reply_before_publish=kill:0.002"
+        world.failpoints = lambda service: WORKER_POINTS if service in world.workers else PLAY_POINTS
         with Residence(world, outcome), Crowd(outcome, [consumer, listener]) as hearers:
             with Crowd(outcome, [*adders, *payers]) as crowd:
                 with Faults(world, outcome, [Every("F1", 2, kill_worker), Every("F3", 4, kill_daemon), Every("F4", 9, kill_buffer, first_s=5),

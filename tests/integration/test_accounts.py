@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import shutil
 import statistics
@@ -11,9 +12,10 @@ import time
 from typing import Any
 
 import pytest
+from s24.soak import another
 from scene import FIRST, NOBODY, PASSWORD, SECOND, assign, email, problem, row, sign_in, student_id
 
-from harness import Answer, Client, TestStack
+from harness import Answer, Client, TestStack, wait_for
 
 
 def payload(token: str) -> dict[str, Any]:
@@ -264,6 +266,21 @@ def test_refresh_rotates(stack: TestStack) -> None:
 def test_a_lost_answer_may_be_asked_for_again_by_the_same_device(stack: TestStack) -> None:
     first = with_refresh(stack, 1)
     assert refresh(stack, first["refresh_token"]).status == 200
+    again = refresh(stack, first["refresh_token"])
+    assert again.status == 200, str(again)
+    assert Client(stack.url, again.json["access_token"]).get("/auth/me").status == 200
+
+
+def test_a_daemon_that_dies_behind_the_rotation_costs_nobody_the_session(stack: TestStack) -> None:
+    first, replica = with_refresh(stack, 3), another(stack, stack.services["auth"])
+    replica.environment["S24_FAILPOINTS"] = "refresh.after_rotate_before_reply=kill:1:1"
+    replica.start()
+    try:
+        with pytest.raises((OSError, http.client.HTTPException)):
+            Client(replica.url).post("/auth/refresh", {"refresh_token": first["refresh_token"]}, **{"User-Agent": "test device"})
+        wait_for("it has died", lambda: replica.process.pid is None, 5)
+    finally:
+        replica.process.kill()
     again = refresh(stack, first["refresh_token"])
     assert again.status == 200, str(again)
     assert Client(stack.url, again.json["access_token"]).get("/auth/me").status == 200
