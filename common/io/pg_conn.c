@@ -180,6 +180,7 @@ struct pg_conn *pg_conn_open(struct pg *pg)
 {
 	struct pg_conn *conn = mem_zalloc(sizeof(*conn));
 
+	pg_names_refresh(&pg->names, &pg->keys, &pg->values);
 	conn->pg = pg;
 	conn->state = PG_CONNECTING;
 	conn->link = PQconnectStartParams((const char *const *)pg->keys, (const char *const *)pg->values, 0);

@@ -327,6 +327,7 @@ enum err pg_open(struct loop *loop, const struct pg_conf *conf, struct pg **ret)
 	pg->loop = loop;
 	pg->keys = keys;
 	pg->values = values;
+	pg_names_init(&pg->names, &c);
 	pg->most = c.connections < PG_CONNECTIONS_MAX ? c.connections : PG_CONNECTIONS_MAX;
 	pg->depth = c.pipeline ? c.pipeline : DEPTH;
 	pg->connect_us = c.connect_ms * US_PER_MS;
@@ -349,6 +350,7 @@ struct pg *pg_close(struct pg *pg)
 		pg_tx_detach(pg->txs);
 	while (pg->n_conns != 0)
 		pg_conn_close(pg->conns[0], "closed");
+	pg_names_done(&pg->names);
 	pg_target_free(pg->keys, pg->values);
 	free(pg);
 	return NULL;

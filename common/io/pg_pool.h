@@ -15,6 +15,7 @@
 #include <event2/event.h>
 #include <libpq-fe.h>
 
+#include "io/afresh.h"
 #include "io/loop.h"
 #include "io/pg.h"
 #include "io/pg_value.h"
@@ -111,9 +112,17 @@ struct pg_tx {
 	enum err failed; /* the first error: nothing but a rollback helps */
 };
 
+/* Where a server was when its names were last looked up, and how it is looked up again. */
+struct pg_names {
+	char *url;
+	int64_t statement_ms, lock_ms;
+	struct afresh lookup;
+};
+
 struct pg {
 	struct loop *loop;
 	char **keys, **values; /* libpq's, NULL-terminated */
+	struct pg_names names;
 	unsigned most, depth;
 	int64_t connect_us, statement_us;
 
@@ -154,5 +163,10 @@ void pg_conn_watch(struct pg_conn *conn);                    /* look again when 
 /* pg_target.c: what to connect to, names resolved. */
 MUST_CHECK enum err pg_target(const struct pg_conf *conf, char ***ret_keys, char ***ret_values);
 void pg_target_free(char **keys, char **values);
+void pg_names_init(struct pg_names *n, const struct pg_conf *conf);
+/* Before each attempt to connect: what was found since the last one takes the place of keys and values, and the names are looked up again, on a
+ * thread. Never waits. */
+void pg_names_refresh(struct pg_names *n, char ***keys, char ***values);
+void pg_names_done(struct pg_names *n);
 
 #endif

@@ -36,6 +36,7 @@ struct copy_types {
 
 struct pg_sync {
 	char **keys, **values;
+	struct pg_names names;
 	int64_t statement_ms;
 	PGconn *link; /* NULL: not connected */
 	uint64_t generation;
@@ -98,7 +99,10 @@ static bool connect_wait(PGconn *link)
 
 static enum err connect_now(struct pg_sync *pg)
 {
-	PGconn *link = PQconnectStartParams((const char *const *)pg->keys, (const char *const *)pg->values, 0);
+	PGconn *link;
+
+	pg_names_refresh(&pg->names, &pg->keys, &pg->values);
+	link = PQconnectStartParams((const char *const *)pg->keys, (const char *const *)pg->values, 0);
 
 	pg_error_set(&pg->fail, "");
 	if (!link || PQstatus(link) == CONNECTION_BAD || !connect_wait(link) || PQsetnonblocking(link, 1) != 0) {
@@ -144,6 +148,7 @@ enum err pg_sync_open(const char *url, int64_t statement_ms, int64_t lock_ms, st
 	pg = mem_zalloc(sizeof(*pg));
 	pg->keys = keys;
 	pg->values = values;
+	pg_names_init(&pg->names, &conf);
 	pg->statement_ms = statement_ms;
 	*ret = pg;
 	return OK;
@@ -154,6 +159,7 @@ struct pg_sync *pg_sync_close(struct pg_sync *pg)
 	if (!pg)
 		return NULL;
 	disconnect(pg);
+	pg_names_done(&pg->names);
 	pg_target_free(pg->keys, pg->values);
 	free(pg);
 	return NULL;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a URL to libpq's options. Host names are resolved here, once, because PQconnectStart would do it in the middle of the loop; the name
- * stays beside the address for certificates (verify-full). An address that moves later needs a restart, or a service address that does not move.
+ * From a URL to libpq's options. Host names are resolved here, because PQconnectStart would do it in the middle of the loop; the name stays beside the
+ * address for certificates (verify-full). Before further connections they are looked up again, on a thread: a server may move.
  */
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/timefmt.h"
 #include "io/pg_pool.h"
 
 #define ADDRESSES_MAX 16
@@ -170,4 +171,100 @@ void pg_target_free(char **keys, char **values)
 	}
 	free(keys);
 	free(values);
+}
+
+/* ---- again ----------------------------------------------------------------------------------------------------------------- */
+
+struct question {
+	char *url;
+	int64_t statement_ms, lock_ms;
+};
+struct answer {
+	char **keys, **values;
+};
+
+static void *look_up(void *arg)
+{
+	const struct question *q = arg;
+	const struct pg_conf conf = {.url = q->url, .statement_ms = q->statement_ms, .lock_ms = q->lock_ms};
+	struct answer *found = mem_zalloc(sizeof(*found));
+
+	if (pg_target(&conf, &found->keys, &found->values) == OK)
+		return found;
+	free(found);
+	return NULL;
+}
+
+static void answer_drop(void *made)
+{
+	struct answer *found = made;
+
+	pg_target_free(found->keys, found->values);
+	free(found);
+}
+
+static void url_free(char *url)
+{
+	if (url)
+		explicit_bzero(url, strlen(url)); /* it has the password */
+	free(url);
+}
+
+static void question_free(void *arg)
+{
+	struct question *q = arg;
+
+	url_free(q->url);
+	free(q);
+}
+
+void pg_names_init(struct pg_names *n, const struct pg_conf *conf)
+{
+	*n = (struct pg_names){.url = mem_strdup(conf->url),
+			       .statement_ms = conf->statement_ms,
+			       .lock_ms = conf->lock_ms,
+			       .lookup = {.begun_us = clock_mono_us()}};
+}
+
+/* Does it name a server by anything but numbers? */
+static bool has_names(char **keys, char **values)
+{
+	const char *host = NULL, *address = NULL;
+
+	for (size_t i = 0; keys[i]; i++) {
+		if (strcmp(keys[i], "host") == 0)
+			host = values[i];
+		else if (strcmp(keys[i], "hostaddr") == 0)
+			address = values[i];
+	}
+	return host && address && address[0] != '\0' && strcmp(host, address) != 0; /* "": a socket in the file system */
+}
+
+void pg_names_refresh(struct pg_names *n, char ***keys, char ***values)
+{
+	static const struct afresh_kind kind = {look_up, answer_drop, question_free};
+	struct question *q;
+	struct answer *found;
+
+	if (!has_names(*keys, *values))
+		return;
+	found = afresh_take(&n->lookup);
+	if (found) {
+		pg_target_free(*keys, *values);
+		*keys = found->keys;
+		*values = found->values;
+		free(found);
+	}
+	if (!afresh_is_due(&n->lookup, clock_mono_us()))
+		return;
+	q = mem_zalloc(sizeof(*q));
+	*q = (struct question){mem_strdup(n->url), n->statement_ms, n->lock_ms};
+	afresh_begin(&n->lookup, &kind, q, clock_mono_us());
+}
+
+void pg_names_done(struct pg_names *n)
+{
+	afresh_done(&n->lookup);
+	url_free(n->url);
+	n->url = NULL;
 }

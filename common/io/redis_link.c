@@ -251,8 +251,9 @@ static void on_late(void *ctx)
 static void on_attempt_time(void *ctx)
 {
 	struct redis_link *link = ctx;
-	const struct redis_url *url = link->url;
+	struct redis_url *url = link->url;
 
+	redis_url_refresh(url);
 	link->state = REDIS_LINK_CONNECTING;
 	timer_set(&link->timer, link->loop, link->connect_ms * 1000, on_late, link);
 	link->c = url->path ? redisConnectUnixNonBlock(url->path) : redisConnectNonBlock(url->address, url->port);
@@ -270,8 +271,8 @@ static void on_attempt_time(void *ctx)
 	set_writing(link, true);
 }
 
-void redis_link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name,
-		     int64_t connect_ms, const struct redis_link_events *events, void *ctx)
+void redis_link_open(struct redis_link *link, struct loop *loop, struct redis_url *url, const char *name, int64_t connect_ms,
+		     const struct redis_link_events *events, void *ctx)
 {
 	*link = (struct redis_link){.loop = loop,
 				    .url = url,

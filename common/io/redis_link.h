@@ -26,7 +26,7 @@ struct redis_link_events {
 
 struct redis_link {
 	struct loop *loop;
-	const struct redis_url *url;
+	struct redis_url *url;
 	const char *name;
 	int64_t connect_ms;
 	const struct redis_link_events *events;
@@ -50,8 +50,8 @@ struct redis_link {
 	struct timer timer; /* limits an attempt, or waits for the next */
 };
 
-void redis_link_open(struct redis_link *link, struct loop *loop, const struct redis_url *url, const char *name,
-		     int64_t connect_ms, const struct redis_link_events *events, void *ctx);
+void redis_link_open(struct redis_link *link, struct loop *loop, struct redis_url *url, const char *name, int64_t connect_ms,
+		     const struct redis_link_events *events, void *ctx);
 void redis_link_close(struct redis_link *link); /* calls lost when it was connected or trying */
 /* Appends a command; it leaves at the end of this turn. Returns its end in the connection's stream of bytes. */
 uint64_t redis_link_put(struct redis_link *link, struct redis_args head, struct redis_args args);

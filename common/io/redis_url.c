@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/timefmt.h"
 
 enum { DEFAULT_PORT = 6379, TEXT_MOST = 1024, DB_MOST = 1000000, HOST_MOST = 255, PATH_MOST = 107 };
 
@@ -128,23 +129,48 @@ enum err redis_url_parse(const char *text, struct redis_url *ret)
 	return OK;
 }
 
-enum err redis_url_resolve(struct redis_url *url)
+static char *address_of(const char *host)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
 	struct addrinfo *list;
 	char text[INET6_ADDRSTRLEN];
 	int failed;
 
-	if (!url->host || url->address)
-		return OK;
-	if (getaddrinfo(url->host, NULL, &hints, &list) != 0)
-		return ERR_IO;
+	if (getaddrinfo(host, NULL, &hints, &list) != 0)
+		return NULL;
 	failed = getnameinfo(list->ai_addr, list->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST);
 	freeaddrinfo(list);
-	if (failed)
-		return ERR_IO;
-	url->address = mem_strdup(text);
-	return OK;
+	return failed ? NULL : mem_strdup(text);
+}
+
+enum err redis_url_resolve(struct redis_url *url)
+{
+	if (!url->host || url->address)
+		return OK;
+	url->address = address_of(url->host);
+	url->lookup.begun_us = clock_mono_us();
+	return url->address ? OK : ERR_IO;
+}
+
+static void *look_up(void *host)
+{
+	return address_of(host);
+}
+
+void redis_url_refresh(struct redis_url *url)
+{
+	static const struct afresh_kind kind = {look_up, free, free};
+	char *found;
+
+	if (!url->address || strcmp(url->host, url->address) == 0)
+		return;
+	found = afresh_take(&url->lookup);
+	if (found) {
+		free(url->address);
+		url->address = found;
+	}
+	if (afresh_is_due(&url->lookup, clock_mono_us()))
+		afresh_begin(&url->lookup, &kind, mem_strdup(url->host), clock_mono_us());
 }
 
 enum err redis_url_open(const char *text, const char *name, enum err fault, struct redis_url *ret)
@@ -165,6 +191,7 @@ enum err redis_url_open(const char *text, const char *name, enum err fault, stru
 
 void redis_url_done(struct redis_url *url)
 {
+	afresh_done(&url->lookup);
 	if (url->password)
 		explicit_bzero(url->password, strlen(url->password));
 	free(url->host);

@@ -4,6 +4,7 @@
 #define S24_IO_REDIS_URL_H
 
 #include "base/err.h"
+#include "io/afresh.h"
 
 struct redis_url {
 	char *host, *path; /* one of them */
@@ -11,6 +12,7 @@ struct redis_url {
 	char *user, *password;
 	int port;
 	int64_t db;
+	struct afresh lookup;
 };
 
 /* ERR_INVALID, also for rediss:// (this build has no TLS towards Redis, and an address is never downgraded). */
@@ -19,6 +21,9 @@ MUST_CHECK enum err redis_url_parse(const char *text, struct redis_url *ret);
 MUST_CHECK enum err redis_url_resolve(struct redis_url *url);
 /* Both, for a client of that name: ERR_INVALID, or `fault` with a line of the log. */
 MUST_CHECK enum err redis_url_open(const char *text, const char *name, enum err fault, struct redis_url *ret);
+/* Before each attempt to connect: a server may have another address by now. Takes what was found since the last attempt and has it looked up
+ * again, on a thread; never waits. */
+void redis_url_refresh(struct redis_url *url);
 void redis_url_done(struct redis_url *url);
 
 #endif
