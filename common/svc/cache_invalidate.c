@@ -109,18 +109,22 @@ static void put_table(struct job *j, struct str table)
 		put(j, "", STR(DIRECTORY_BULK), "");
 }
 
-static void take_tables(struct job *j)
+static enum err take_tables(struct job *j)
 {
 	const struct str *v = j->in->tables.v;
 
 	for (size_t i = 0; i < j->in->tables.n + 1; i++) {
-		struct str name = i < j->in->tables.n ? v[i] : j->in->table_name;
+		struct str name = i < j->in->tables.n ? v[i] : j->in->table_name, table;
 
 		if (name.n == 0)
 			continue;
+		table = plain_name(j->req->arena, name);
+		if (table.n == 0)
+			return req_invalid(j->req, i < j->in->tables.n ? "/tables" : "/table_name", "table", "names no table");
 		group_add(j, "table", name);
-		put_table(j, plain_name(j->req->arena, name));
+		put_table(j, table);
 	}
+	return OK;
 }
 
 /* "homework:{homework_id}", for every id. */
@@ -313,9 +317,10 @@ SUSPENDS static enum err drop(struct job *j)
 
 	if (!all)
 		take_tags(j);
-	take_tables(j);
+	e = take_tables(j);
 	take_models(j);
-	e = take_events(j);
+	if (e == OK)
+		e = take_events(j);
 	if (e == OK && FIELD_HAS(in, cache_invalidate_in, user_id)) {
 		struct buf id = buf_in(j->req->arena);
 

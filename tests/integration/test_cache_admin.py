@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from s24.seed import seed
 from scene import FIRST, NOBODY, SECOND, assign, identity, problem, row, sign_in, student_id
 
 from harness import Answer, Client, TestStack, wait_for
@@ -436,7 +437,8 @@ def test_without_a_selector_it_is_400(platform: Client, body: dict[str, Any]) ->
     problem(platform.post("/cache/invalidate", body), 400, "no_selector")
 
 
-@pytest.mark.parametrize("body", [{"tags": "class:1"}, {"tags": [""]}, {"user_id": "x"}, {"match": "some", "tags": ["class:1"]}, {"events": ["assigned"]}])
+@pytest.mark.parametrize("body", [{"tags": "class:1"}, {"tags": [""]}, {"user_id": "x"}, {"match": "some", "tags": ["class:1"]}, {"events": ["assigned"]},
+                                  {"table_name": '""'}, {"tables": ["x", '""']}])
 def test_a_wrong_selector_is_422(platform: Client, body: dict[str, Any]) -> None:
     """H1"""
     problem(platform.post("/cache/invalidate", body), 422)
@@ -616,3 +618,24 @@ def test_the_administration_in_one_redis_with_the_buffer(stack: TestStack) -> No
         homework = redis.Redis(port=stack.cache.port, username="homework", password=stack.password("redis_homework"))
         with pytest.raises(redis.exceptions.NoPermissionError):
             homework.unlink(name)
+
+
+def test_without_a_database_figures_are_shown_and_nothing_goes_unrecorded() -> None:
+    """H1: what changes the caches fails when it cannot be recorded; what an operator needs to see he sees."""
+    system = TestStack()
+    try:
+        system.start(on_database=lambda own: seed(own.postgres, small=True))
+        platform = sign_in(system, "super_admin")
+        kept(platform, "/auth/me")
+        key = next(one for one in entries(system) if ":http:" in one)
+        assert platform.get(path_of(key)).status == 200
+        system.postgres.stop()
+        wait_for("auth has noticed", lambda: platform.get("/cache/health").status == 200 and platform.get("/cache/stats").status == 200, 10)
+        for path in LOOKS:
+            assert platform.get(path).status == 200, path
+        hidden = platform.get(path_of(key))
+        assert problem(hidden, 503) and b"value" not in hidden.body
+        problem(platform.post("/cache/invalidate", {"tags": ["class:1"], "school_id": school()}), 503)
+        problem(platform.delete(path_of(key)), 503)
+    finally:
+        system.close()
