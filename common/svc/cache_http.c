@@ -530,6 +530,8 @@ static void put_status(const struct req *req, struct buf *out)
 
 	buf_printf(out, "X-Cache: %s\r\n", states[state]);
 	if (!hit) {
+		if (req->queries.hits != 0 && req->queries.misses == 0) /* it was made anew, of kept rows */
+			buf_printf(out, "X-Cache-Level: %s\r\n", levels[LEVEL_QUERY]);
 		buf_printf(out, "Cache-Status: schools24; fwd=%s%s\r\n", state == CACHE_BYPASS ? "bypass" : h->forward,
 			   h->stored           ? "; stored"
 			   : h->note.coalesced ? "; collapsed"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from s24.base import ROOT
-from scene import FIRST, SECOND, assign, class_id, flush, identity, sign_in, student_id, unsynced
+from scene import FIRST, NOBODY, SECOND, assign, class_id, flush, identity, sign_in, student_id, unsynced
 
 from harness import Client, TestStack
 
@@ -29,7 +29,7 @@ class Inside:
         self.school = identity("school", school)
 
     def get(self, path: str) -> Any:
-        answer = self.client.request("GET", path, headers={"X-School-Id": self.school}, bare=True)
+        answer = self.client.request("GET", path, headers={"X-School-Id": self.school, "X-User-Id": NOBODY}, bare=True)
         assert answer.status == 200, f"{path}: {answer}"
         return answer.json
 
@@ -111,10 +111,12 @@ def test_a_change_of_the_text_leaves_the_submissions_and_a_submission_does_not(s
         assert teacher.put(f"/teacher/homework/{given}", {"title": title}).status == 200
         answer = teacher.get(f"/teacher/homework/{given}")
         assert answer.json["title"] == title and answer.json["submissions_count"] == 0
-        assert answer.headers["x-cache"] == "MISS"
+        assert answer.headers["x-cache"] == "MISS" and answer.headers["x-cache-level"] == "QUERY"
     assert watch.since() == (0, 2)
     submit(stack, given, "done")
-    assert count_of(teacher, given) == 1
+    answer = teacher.get(f"/teacher/homework/{given}")
+    assert answer.json["submissions_count"] == 1
+    assert answer.headers["x-cache"] == "MISS" and "x-cache-level" not in answer.headers
     assert watch.since() == (1, 2)
 
 
