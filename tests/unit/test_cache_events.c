@@ -420,7 +420,7 @@ static void what_died_with_the_last_daemon_is_raised_by_the_next(void **state)
 	(void)state;
 	leave_event(ago(7200), "fee", "fee.seated", "\"cachetags\":\"table:fee.seats\"");
 	pass_ms(1500);
-	assert_int_equal(repeated(), 0); /* nobody has been here before, and two hours ago is not now */
+	assert_int_equal(repeated(), 0);               /* nobody has been here before, and two hours ago is not now */
 	snprintf(left, sizeof(left), "%s", ago(3600)); /* past the arena of this daemon */
 	leave_event(left, "fee", "fee.seated", "\"cachetags\":\"table:fee.seats\"");
 	in_cache(STR("SET"), str_of(place), str_of(ago(4000)));
