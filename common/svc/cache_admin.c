@@ -432,6 +432,8 @@ SUSPENDS static enum err key_answer(struct req *req)
 		e = cache_show(c, req->arena, req->deadline, key, &shown);
 	if (e == ERR_NOT_FOUND)
 		return req_fail(req, e, "there is no such entry, or nothing can read it any more");
+	if (e == ERR_FORBIDDEN)
+		return req_fail(req, e, "this daemon sees its own service's entries: ask that service, or auth");
 	if (e != OK)
 		return e;
 	admin_begin(req);

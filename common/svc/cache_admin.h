@@ -4,7 +4,8 @@
  *
  * Every daemon that has a cache answers for itself on its internal listener (/internal/cache/…, for the dashboard's service token alone, whatever .used_by says; the
  * call names the platform administrator and his school by X-User-Id and X-School-Id). A service with SERVICE_CACHE_ADMIN serves the public paths (/cache/…)
- * too, to platform administrators. What a daemon invalidates is gone for all daemons, for tags, names and generations are the fleet's; its figures are its own.
+ * too, to platform administrators, and its Redis user may look at every entry. What a daemon invalidates is gone for all daemons, for tags, names and
+ * generations are the fleet's; its figures are its own, and so are the entries that another than this service shows, counts and frees by tag.
  *
  * Every call is recorded: mutations with what they did, and fail when that cannot be written (what was dropped stays dropped; repeating it is harmless);
  * a look at an entry before it is shown, and shows nothing else; a look at figures is answered all the same, with a line in the log.

@@ -6,6 +6,9 @@
  * INDEX_CHUNK members, so no other client of Redis waits for more than a few milliseconds, and ends between two of them when its caller is
  * cancelled or out of time (complete = false; what was raised is unreachable all the same).
  *
+ * A Redis user that may look at the entries of its own service alone (deploy: all but the one that serves the administration) counts and frees these; the
+ * others are unreachable just so, and end by themselves.
+ *
  * Invalidation follows no edges, for entries carry the tags of all that they depend on (cache.h, struct cache_edge): raising a part's tag reaches every
  * whole that shows it, whoever raises.
  */
@@ -71,7 +74,7 @@ struct cache_shown {
 	size_t n_tags, unnamed; /* tags that no index names any more */
 };
 bool cache_is_entry(const struct cache *c, struct str key); /* a name of an entry of this environment, of whatever service and generation */
-/* ERR_NOT_FOUND: no such entry, or unreachable. */
+/* ERR_NOT_FOUND: no such entry, or unreachable. ERR_FORBIDDEN: of a service whose entries this one's Redis user may not look at. */
 SUSPENDS MUST_CHECK enum err cache_show(struct cache *c, struct arena *arena, struct deadline d, struct str key, struct cache_shown *ret);
 SUSPENDS MUST_CHECK enum err cache_drop_key(struct cache *c, struct arena *arena, struct deadline d, struct str key, bool *ret_existed);
 

@@ -412,7 +412,7 @@ SUSPENDS static enum err is_good(struct cache *c, struct arena *arena, struct de
 
 enum err cache_show(struct cache *c, struct arena *arena, struct deadline d, struct str key, struct cache_shown *ret)
 {
-	struct redis_reply value, ttl;
+	struct redis_reply value = {0}, ttl;
 	struct entry entry, in_memory;
 	struct uuid school;
 	struct str bytes;
@@ -424,6 +424,8 @@ enum err cache_show(struct cache *c, struct arena *arena, struct deadline d, str
 	if (!name_entry(c, key, &generation, &school) || generation != c->generation)
 		return ERR_NOT_FOUND;
 	e = index_call(c, arena, d, REDIS_ARGS(STR("GET"), key), &value);
+	if (e == ERR_CACHE && value.type == REDIS_ERROR && str_has_prefix(value.s, STR("NOPERM")))
+		return ERR_FORBIDDEN;
 	if (e == OK && value.type != REDIS_STRING)
 		return ERR_NOT_FOUND;
 	if (e == OK)

@@ -283,6 +283,19 @@ def test_every_daemon_answers_the_dashboard(stack: TestStack, platform: Client, 
     problem(ask(Client(daemon.admin_url, platform.token), "GET", "/cache/stats", **behalf), 401)
 
 
+def test_a_daemon_sees_its_own_services_entries_and_drops_all(stack: TestStack, platform: Client, teacher: Client) -> None:
+    """H1: no daemon's Redis user reads what others keep, but auth's; what it raises is gone for all."""
+    behalf = {"X-User-Id": platform.user["id"], "X-School-Id": school()}
+    dashboard = Client(stack.services["homework"].admin_url, service_token(stack, "dashboard"))
+    kept(teacher, "/auth/me")
+    kept(teacher, "/teacher/homework")
+    foreign = next(one for one in entries(stack) if teacher.user["id"] in one and ":auth:" in one)
+    problem(dashboard.request("GET", "/internal" + path_of(foreign), None, behalf, bare=True), 403, "forbidden")
+    answer = dashboard.request("POST", "/internal/cache/invalidate", {"tags": [f"user:{teacher.user['id']}"]}, behalf, bare=True)
+    assert data(answer)["invalidated_count"] >= 1
+    assert state(teacher, "/teacher/homework") == "MISS" and state(teacher, "/auth/me") == "MISS"
+
+
 # ---- invalidation -----------------------------------------------------------------------------------------------------------------------
 
 

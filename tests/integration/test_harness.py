@@ -165,7 +165,13 @@ def test_who_raises_a_tag_drops_the_entries_of_others_and_makes_none(stores: Tes
         homework.set(foreign, "forged")
     with pytest.raises(redis.exceptions.NoPermissionError):
         homework.set("session:1", "forged")
-    assert homework.get(foreign) == b"1"
+    for command in (("GET", foreign), ("GETRANGE", foreign, "0", "1"), ("TYPE", foreign)):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            homework.execute_command(*command)
+    admin = redis.Redis(port=stores.cache.port, username="auth", password=passwords["auth"])
+    assert admin.get(foreign) == b"1" and admin.get(own) == b"1", "the administration looks at all"
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        admin.set(own, "forged")
     assert homework.execute_command("UNLINK", own, foreign) == 2, "in one command, as the scripts do"
     for command in (("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("UNLINK", "session:1"), ("EVAL", "return 1", "0")):
         with pytest.raises(redis.exceptions.NoPermissionError):

@@ -52,7 +52,9 @@ PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 
 # Of the cache's names: what all services write together (common/svc/cache_internal.h), and what any may do with an entry of another.
 CACHE_SHARED = ("epoch:*", "index:*", "generation", "cleared", "index_size", "sweeping", "jobs:*", "place:*")
-CACHE_ANY = "(-@all +unlink +get +getrange +exists +pttl ~cache:*)"
+CACHE_FREE = "(-@all +unlink ~cache:*)"
+CACHE_LOOK = "(-@all +unlink +get +getrange +exists +pttl ~cache:*)"
+CACHE_ADMINS = ("auth", "dashboard")  # who serves the administration to people
 
 
 def user(name: str, password: str, *rules: str) -> str:
@@ -84,11 +86,12 @@ def buffer_acl(passwords: Mapping[str, str], entities: Mapping[str, Sequence[str
 
 
 def cache_acl(passwords: Mapping[str, str], names: Sequence[str]) -> str:
-    """The cache's users. A daemon makes entries of its own service and of the directory alone; tags are everybody's. Any entry it may look at and drop, by
-    the rule in parentheses, for who raises a tag frees what the others have kept under it."""
+    """The cache's users. A daemon makes, and looks at, entries of its own service and of the directory alone; tags are everybody's, and anybody's entry may
+    be dropped, by the rule in parentheses. Who serves the administration looks at all."""
     lines = ["user default off resetpass", operator(passwords["operator"])]
     for name in [*names, "worker"]:
         keys = [f"~cache:*:{name}:v*", "~cache:*:directory:v*", *(f"~cache:*:{shared}" for shared in CACHE_SHARED), f"~rate:{name}:*"]
         channels = ["&cache:*", "&directory:*"] + [f"&{other}:*" for other in dict.fromkeys([*NAMES, *names])]
-        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE, CACHE_ANY))
+        lines.append(user(name, passwords[name], *keys, *channels, CONNECTION, SCRIPTS, READ, WRITE, PUBSUB, *CACHE,
+                          CACHE_LOOK if name in CACHE_ADMINS else CACHE_FREE))
     return "\n".join(lines) + "\n"

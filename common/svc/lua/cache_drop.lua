@@ -7,6 +7,7 @@
 -- Reply  for each tag: live entries, expired members, entries that were unreachable before, epoch before, epoch after, rank to go on at (-1: done)
 -- An index is ordered by the ends of its members, so what has expired stands in front and is not looked at. An entry that was overwritten with other tags,
 -- or filled since the raising, stays; of the latter so does its member. Counting leaves out what an earlier tag of the order has counted.
+-- Whose user may not look at another service's entries leaves them, unreachable, to their end, and does not count them.
 local mode, left, reply, raised = ARGV[1], tonumber(ARGV[4]), {}, {}
 local t = redis.call('TIME')
 local now_ms = ('(%.0f'):format(t[1] * 1000 + math.floor(t[2] / 1000))
@@ -49,6 +50,11 @@ local function counted_before(head, place)
 	return false
 end
 
+local function head_of(key)
+	local head = redis.pcall('GETRANGE', key, 0, 231)
+	return type(head) == 'string' and head or nil
+end
+
 local tags = {}
 for i = 6, #ARGV, 7 do
 	local tag = {index = ARGV[i], epoch = ARGV[i + 1], hash = ARGV[i + 2], before = tonumber(ARGV[i + 3]), after = tonumber(ARGV[i + 4]), from = tonumber(ARGV[i + 5]),
@@ -87,9 +93,11 @@ for _, tag in ipairs(tags) do
 		done = #members < left
 		left = left - #members
 		for i = 1, #members do
-			local head = redis.call('GETRANGE', members[i], 0, 231)
-			local epoch = head ~= '' and epoch_in(head, tag.hash) or nil
-			if mode == 'count' and head ~= '' and counted_before(head, tag.place) then
+			local head = head_of(members[i])
+			local epoch = head and head ~= '' and epoch_in(head, tag.hash) or nil
+			if not head then
+				stay = stay + 1
+			elseif mode == 'count' and head ~= '' and counted_before(head, tag.place) then
 				epoch = nil
 			elseif epoch == before then
 				live = live + 1

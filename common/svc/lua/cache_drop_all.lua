@@ -1,6 +1,7 @@
 #!lua
 -- Frees the entries that carry every one of several tags (cache_index.h). Nothing is raised: entries under some of the tags alone stay readable.
 --
+-- Another service's, which its user may not look at, stay too.
 -- ARGV   mode ('free', 'count'), news channel, members to look at, rank to go on at, then for each tag: index key, epoch key, hash; the first index is walked
 -- Reply  live entries, unreachable ones, rank to go on at (-1: done)
 local mode, most, from = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -20,7 +21,7 @@ end
 -- Has the envelope all tags, and is it good under all of them?
 local function look(head)
 	local has = {}
-	if head == '' or head:byte(1) ~= 1 then return false, false end
+	if type(head) ~= 'string' or head == '' or head:byte(1) ~= 1 then return false, false end
 	for at = 41, 25 + 16 * head:byte(4), 16 do has[head:sub(at, at + 7)] = head:sub(at + 8, at + 15) end
 	local good = true
 	for i = 1, #hashes do
@@ -34,7 +35,7 @@ end
 local members = redis.call('ZRANGE', indexes[1], from, from + most - 1)
 local live, stale, gone = 0, 0, {}
 for i = 1, #members do
-	local all, good = look(redis.call('GETRANGE', members[i], 0, 231))
+	local all, good = look(redis.pcall('GETRANGE', members[i], 0, 231))
 	if all then
 		gone[#gone + 1] = members[i]
 		if good then live = live + 1 else stale = stale + 1 end
