@@ -100,8 +100,8 @@ SUSPENDS void sessions_drop(struct req *req, const struct uuid *sids, size_t n);
 MUST_CHECK enum err access_token(struct req *req, const struct account *account, struct uuid sid, int64_t expires_s, struct str *ret);
 
 /* ---- directory_routes.c ---- */
-/* A directory entry has changed: what is kept of it, and every answer of the school that shows such names, is dropped before this answer. */
-/* Who moves a student says so of the student, and of class and roster on both sides; who changes a link or an assignment, of children or teacher. */
+/* A directory entry has changed: what is kept of it, and every answer of the school that shows such names, is dropped before this answer.
+ * Who moves a student says so of the student, and of class and roster on both sides; who changes a link or an assignment, of children or teacher. */
 void directory_changed(struct req *req, const char *kind, struct uuid id);
 /* A user has, in this transaction; call it before the event is made, which carries it. `shown`: name, address, role or status, so every entry that
  * shows him goes (rosters, classes, his parents' children), and the lists of his kind. */
