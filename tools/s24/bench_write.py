@@ -73,12 +73,17 @@ def family_us(parent: int) -> float:
     def stat(folder: pathlib.Path) -> list[str]:
         return (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
 
-    total = sum(map(int, stat(pathlib.Path(f"/proc/{parent}"))[13:15])) * 1e6 / os.sysconf("SC_CLK_TCK")
-    for folder in pathlib.Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name.isdigit() and stat(folder)[1] == str(parent):
-                total += int((folder / "schedstat").read_text(encoding="ascii").split()[0]) / 1000
-    return total
+    def ended() -> list[str]:
+        return stat(pathlib.Path(f"/proc/{parent}"))[13:15]
+
+    while True:
+        before, living = ended(), 0
+        for folder in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and stat(folder)[1] == str(parent):
+                    living += int((folder / "schedstat").read_text(encoding="ascii").split()[0])
+        if ended() == before:  # else one has ended meanwhile, and stands on both sides or on neither
+            return living / 1000 + sum(map(int, before)) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def start_again(server: Any, shim: pathlib.Path, fsync_ms: int) -> None:
