@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "svc/cache_http.h"
+#include "svc/kit.h"
 
 static bool forbids_keeping(const struct req *req)
 {
@@ -31,6 +32,7 @@ bool cache_answer_is_lasting(const struct req *req)
 struct kept {
 	int64_t version, due_us;
 	uint32_t status, sync, headers_n, body_n;
+	uint64_t hash; /* of a body that nothing is put behind any more: taken once, not for each answer */
 };
 
 /* RFC 9110 7.6.1: these are said to the next one alone. */
@@ -64,7 +66,8 @@ void cache_answer_put(const struct req *req, struct buf *out)
 			 .due_us = req->due_us,
 			 .status = (uint32_t)(req->status != 0 ? req->status : 200),
 			 .sync = (uint32_t)req->sync,
-			 .body_n = (uint32_t)req->body.n};
+			 .body_n = (uint32_t)req->body.n,
+			 .hash = req->sync == SYNC_NONE ? answer_hash(buf_str(&req->body)) : 0};
 	size_t at = out->n;
 
 	buf_put(out, &k, sizeof(k));
@@ -87,6 +90,7 @@ enum err cache_answer_take(struct req *req, struct str bytes)
 	req->due_us = k.due_us;
 	req->status = (int)k.status;
 	req->sync = (enum sync_state)k.sync;
+	req->body_hash = k.hash;
 	buf_put(&req->headers, bytes.p + sizeof(k), k.headers_n);
 	req->body = (struct buf){.p = (char *)(uintptr_t)bytes.p + sizeof(k) + k.headers_n,
 				 .n = k.body_n,

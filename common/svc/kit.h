@@ -27,6 +27,7 @@ SUSPENDS MUST_CHECK enum err body_read(struct req *req);
 /* Sends what the request has come to; the request dies in it. */
 void answer_send(struct req *req, enum err e);
 /* Does an If-None-Match or If-Match header name the tag? Weak comparison. */
+uint64_t answer_hash(struct str body); /* what a weak ETag is made of */
 bool answer_tag_matches(struct str header, struct str tag);
 
 /* ---- problem.c ---- */

@@ -59,6 +59,7 @@ struct req {
 	struct buf body;           /* JSON object, without `sync` */
 	struct buf headers;        /* more lines with CRLF */
 	int64_t version;           /* of the resource, for the ETag; 0: weak hash of the body, -1: no ETag */
+	uint64_t body_hash;        /* answer_hash of body, when it is known already; 0: it is not */
 	enum sync_state sync;
 	bool database_only;        /* the buffer was away */
 	bool answered;             /* a ROUTE_STREAM handler has begun it with http_answer_begin; the kit ends it */
