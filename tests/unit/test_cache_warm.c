@@ -226,6 +226,41 @@ static void make_active(int which)
 	*s = (struct warm_school){.id = school, .seen_us = loop_real_us(kits[which]->daemon.loop)};
 }
 
+/* One command of the cache's Redis, as somebody else would say it. */
+struct said {
+	struct redis_args args;
+	enum err e;
+	struct redis_reply reply;
+	struct arena *arena;
+};
+
+static void say_fiber(void *arg)
+{
+	struct said *s = arg;
+
+	s->e = redis_call(kits[0]->daemon.cache, s->arena, deadline_in(kits[0]->daemon.loop, 5000), s->args, &s->reply);
+}
+
+static struct redis_reply say(struct redis_args args)
+{
+	struct said s = {.args = args, .e = ERR_BUG, .arena = kits[0]->arena};
+
+	assert_int_equal(fiber_spawn(kits[0]->daemon.loop, "say", say_fiber, &s), OK);
+	for (int i = 0; i < 10000 && s.e == ERR_BUG; i++)
+		turn_both(1);
+	assert_int_equal(s.e, OK);
+	return s.reply;
+}
+
+#define TABLE STR("cache:test:jobs:tiny")
+#define LOCK STR("cache:test:jobs:tiny:classes:lock")
+
+/* As if no job had ever run. */
+static void forget_table(void)
+{
+	say(REDIS_ARGS(STR("DEL"), TABLE));
+}
+
 static struct warm_job *job(int which)
 {
 	return &kits[which]->daemon.warm->jobs[0];
@@ -301,14 +336,12 @@ static void a_source_that_fails_and_an_answer_that_cannot_be_kept_are_failures(v
 	assert_true(job(0)->failed);
 	broken = false;
 	not_lasting = true;
-	job(0)->next_ms = 0;
-	real_redis_kill(&server); /* its table is gone too */
-	real_redis_again(&server);
-	for (int i = 0; i < 5000 && !(link_is_open(kits[0]->daemon.caches) && link_is_open(kits[1]->daemon.caches)); i++)
-		turn_both(1);
-	make_active(0);
+	forget_table();
+	runs = 0;
 	ticks(true, false, true);
+	assert_int_equal(runs, 2);
 	assert_int_equal(job(0)->result.failed, 2);
+	assert_int_equal(job(0)->result.warmed, 0);
 }
 
 static struct kit_answer warm(const char *body)
@@ -382,18 +415,46 @@ static void intervals_differ_from_run_to_run(void **state)
 	ticks(true, false, true);
 	first = job(0)->next_ms - job(0)->last_ms;
 	for (int i = 0; i < 3; i++) {
-		real_redis_kill(&server); /* with its table */
-		real_redis_again(&server);
-		for (int n = 0; n < 5000 && !link_is_open(kits[0]->daemon.caches); n++)
-			turn_both(1);
-		for (int n = 0; n < 1000; n++)
-			turn_both(1);
+		forget_table();
 		job(0)->next_ms = 0;
 		ticks(true, false, false);
 		if (job(0)->next_ms - job(0)->last_ms != first)
 			return;
 	}
 	fail_msg("four intervals are the same to the millisecond");
+}
+
+static void a_dead_processs_lock_ends_by_itself(void **state)
+{
+	(void)state;
+	make_active(0);
+	say(REDIS_ARGS(STR("SET"), LOCK, STR("a dead one's"), STR("PX"), STR("300")));
+	ticks(true, true, false);
+	assert_int_equal(runs, 0);
+	turn_both(500);
+	ticks(true, true, false);
+	assert_int_equal(runs, 2);
+}
+
+static void steal_lock(void *arg)
+{
+	(void)arg;
+	redis_post(kits[1]->daemon.cache, REDIS_ARGS(STR("SET"), LOCK, STR("another's")));
+}
+
+/* Who has lost his lock does not take another's away, nor write into the table what may be older. */
+static void a_run_without_its_lock_is_not_noted(void **state)
+{
+	struct timer timer = {0};
+
+	(void)state;
+	make_active(0);
+	takes_ms = 60;
+	timer_set(&timer, kits[1]->daemon.loop, 30 * US_PER_MS, steal_lock, NULL);
+	ticks(true, false, false);
+	assert_int_equal(runs, 2);
+	assert_int_equal(say(REDIS_ARGS(STR("HEXISTS"), TABLE, STR("classes"))).i, 0);
+	assert_true(str_is(say(REDIS_ARGS(STR("GET"), LOCK)).s, "another's"));
 }
 
 static void a_paused_job_does_not_run_anywhere_until_it_is_resumed(void **state)
@@ -541,6 +602,8 @@ int main(void)
 		T(a_warming_joins_a_readers_filling),
 		T(a_job_runs_once_in_the_fleet_and_both_know_of_it),
 		T(intervals_differ_from_run_to_run),
+		T(a_dead_processs_lock_ends_by_itself),
+		T(a_run_without_its_lock_is_not_noted),
 		T(a_paused_job_does_not_run_anywhere_until_it_is_resumed),
 		T(after_a_change_its_callers_page_is_there_a_moment_later),
 		T(ten_changes_are_one_warming),
