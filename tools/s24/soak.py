@@ -145,9 +145,9 @@ class Soak:
     def __init__(self, replicas: Replicas, *, readers: int = 6, pause_s: float = 0.1) -> None:
         self.replicas, self.readers, self.pause_s = replicas, readers, pause_s
         self.urls = {"auth": [one.url for one in replicas.auth], "homework": [one.url for one in replicas.homework]}
-        self.tokens = {name: self.sign_in(f"{name}@{SCHOOL}.example") for name in ("teacher", "student", "super_admin")}
         self.lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.tokens = {name: self.sign_in(f"{name}@{SCHOOL}.example") for name in ("teacher", "student", "super_admin")}
         self.worst_ms = 0.0
         self.examples: list[str] = []
         self.ended = threading.Event()
@@ -177,11 +177,14 @@ class Soak:
         return mine[person]
 
     def do(self, person: str, daemon: str, method: str, path: str, body: object = None) -> bytes:
-        """On either replica; whoever was faster with the same row is waited for."""
+        """On either replica; whoever was faster with the same row is waited for, and so is what is away for a moment."""
         for _ in range(20):
             status, _, text = self.caller(person).request(daemon, random.randrange(2), method, path, body)
-            if status != 409:
+            if status not in (409, 503):
                 break
+            with self.lock:
+                self.counts["asked_again"] += 1
+            time.sleep(0.05 if status == 503 else 0)
         if status not in (200, 201, 204):
             raise StackError(f"{method} {path}: {status} {text[:300].decode(errors='replace')}")
         return text
@@ -318,7 +321,7 @@ class Soak:
         result = {"soak": "cache", "seconds": round(time.monotonic() - began), "reads": counts["reads"], "writes": counts["writes"],
                   "hit_percent": round(100 * (counts["hit"] + counts["stale"]) / max(1, counts["reads"]), 1), "bypassed": counts["bypass"],
                   "own_stale": counts["own_stale"], "late_stale": counts["late_stale"], "others_within_bound": counts["others_within_bound"],
-                  "worst_ms": round(self.worst_ms, 1), "errors": counts["errors"], "repeated_tags": self.replicas.repeated() - repeated}
+                  "worst_ms": round(self.worst_ms, 1), "errors": counts["errors"], "asked_again": counts["asked_again"], "repeated_tags": self.replicas.repeated() - repeated}
         with self.replicas.stack.postgres.cursor() as cursor:
             cursor.execute("SELECT greatest(max(updated_at), 'epoch') > now() - interval '15 seconds' FROM homework.homework")
             result["flushed"] = bool(cursor.fetchone()[0])
