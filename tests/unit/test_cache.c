@@ -2,6 +2,8 @@
 /* The cache engine over a real Redis, two engines as two processes: what is given out, what is not, and who asks the source. */
 #include "unit/cache_case.h"
 
+#include "base/uuid.h"
+
 static struct cache_tags tags_of(const char *id)
 {
 	struct cache_tags tags = {.school = school};
@@ -317,6 +319,32 @@ static void names_never_meet(void **state)
 	assert_non_null(memmem(got.p, got.n, ":%2A%3F%5B%7B%7E%25", 19));
 }
 
+/* Of a cluster (docs/decisions/018): what stands in the first braces decides about the slot. */
+static void everything_of_a_school_has_the_same_braces(void **state)
+{
+	char text[600];
+	struct str brace[] = {STR("a{b}c")}, longest[] = {{text, 600}}, tag = STR("teacher:1"), names[6];
+	char id[UUID_TEXT + 1];
+
+	(void)state;
+	memset(text, '{', sizeof(text));
+	uuid_text(school, id);
+	names[0] = cache_key(caches[0], arena, school, "k", brace, 1);
+	names[1] = cache_key(caches[0], arena, school, "k", longest, 1);
+	names[2] = cache_key_of(caches[0], arena, "directory", school, "k", brace, 1);
+	names[3] = link_epoch_key(caches[0], arena, school, tag);
+	names[4] = link_index_key(caches[0], arena, school, tag);
+	names[5] = link_epoch_key(caches[0], arena, school, longest[0]);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *open = memchr(names[i].p, '{', names[i].n);
+
+		assert_non_null(open);
+		assert_true(names[i].n <= CACHE_KEY_MAX && (size_t)(names[i].p + names[i].n - open) > UUID_TEXT + 1);
+		assert_memory_equal(open + 1, id, UUID_TEXT);
+		assert_true(open[UUID_TEXT + 1] == '}');
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +360,7 @@ int main(void)
 		T(any_bytes_come_back_and_lives_are_checked),
 		T(a_leader_that_goes_is_followed_by_the_next),
 		T(names_never_meet),
+		T(everything_of_a_school_has_the_same_braces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
