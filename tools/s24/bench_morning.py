@@ -15,7 +15,6 @@ import argparse
 import collections
 import dataclasses
 import datetime
-import heapq
 import http.client
 import json
 import os
@@ -419,10 +418,8 @@ def play(stack: Stack, day: Day, number: int = 24) -> Outcome:
     begin = time.monotonic()
 
     def worker(mine: list[Step]) -> None:
-        heapq.heapify(mine)
         hands = Frontend(ports, shared, day, tally)
-        while mine:
-            step = heapq.heappop(mine)
+        for step in mine:
             ahead_s = begin + step.at_s / day.speed - time.monotonic()
             if ahead_s > 0:
                 time.sleep(ahead_s)
