@@ -145,6 +145,31 @@ CACHE_TEST(the_indexes_are_counted_without_what_has_expired)
 	DONE();
 }
 
+/* B9: rate-limited: of one process one walk at a time, and the second caller is told. */
+static enum err second_walk;
+static void walker(void *arg)
+{
+	struct cache_dropped n;
+
+	(void)arg;
+	second_walk = cache_drop_pattern(caches[0], arena, in_ms(5000), STR("*"), true, &n);
+	running--;
+}
+
+CACHE_TEST(two_walks_of_one_process_do_not_go_together)
+{
+	struct cache_dropped n;
+
+	for (int i = 0; i < 2500; i++)
+		CHECK(put(0, arena_printf(arena, "n%d", i), tags_of(school, "class:1", NULL)) == OK);
+	second_walk = OK;
+	start_fiber(walker, NULL);
+	CHECK(cache_drop_pattern(caches[0], arena, in_ms(5000), STR("*"), true, &n) == OK && n.live == 2500);
+	CHECK(second_walk == ERR_IN_PROGRESS);
+	CHECK(cache_drop_pattern(caches[0], arena, in_ms(5000), STR("*"), false, &n) == OK && n.live == 2500);
+	DONE();
+}
+
 /* ---- B11: dependency edges ---- */
 
 static const struct cache_edge edges[] = {
@@ -220,6 +245,7 @@ int main(void)
 		T(all_of_several_tags_are_looked_for_in_every_school),
 		T(a_school_goes_as_a_whole),
 		T(the_indexes_are_counted_without_what_has_expired),
+		T(two_walks_of_one_process_do_not_go_together),
 		T(raising_a_parent_reaches_its_children_whoever_raises),
 		T(a_parent_raised_during_a_fill_leaves_the_child_unreachable),
 		T(a_circle_of_edges_ends),
