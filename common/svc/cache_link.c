@@ -23,7 +23,6 @@
 #define POLL_SOON_MS 40 /* while there is something in memory that is given out unasked */
 #define TRUST_US 100000 /* so old may the last sign of life be for that */
 #define REPLAY_MS 1000  /* a journal's call may take longer than a request would wait */
-#define REPLAY_KEYS 128
 
 uint64_t cache_random(struct cache *c)
 {
@@ -227,7 +226,6 @@ static void journal_give_back(struct cache *c, struct str key)
  * journal again and is told again. */
 SUSPENDS static enum err journal_tell(struct cache *c, struct arena *arena)
 {
-	struct str keys[REPLAY_KEYS];
 	enum err e = OK;
 
 	if (c->journal.all) {
@@ -236,9 +234,11 @@ SUSPENDS static enum err journal_tell(struct cache *c, struct arena *arena)
 		return cache_new_generation(c, arena);
 	}
 	while (e == OK && c->journal.set.n != 0) {
-		size_t n = journal_take(c, keys, REPLAY_KEYS);
+		struct str *keys = arena_array(arena, c->journal.set.n, sizeof(*keys));
+		size_t n = journal_take(c, keys, c->journal.set.n);
 
-		e = raise_keys(c, arena, keys, n, deadline_in(c->loop, REPLAY_MS));
+		/* All of them at once: what must not lie between two calls is the business of raise_keys. */
+		e = raise_keys(c, arena, keys, n, deadline_in(c->loop, REPLAY_MS + (int64_t)n / 4));
 		for (size_t i = 0; i < n; i++) {
 			if (e == OK)
 				free((void *)(uintptr_t)keys[i].p);

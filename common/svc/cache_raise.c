@@ -9,7 +9,7 @@
 
 #define KEYS_MAX 256 /* of one call: it must not hold Redis up */
 
-enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d)
+SUSPENDS static enum err raise_in_turn(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d)
 {
 	struct str *args = arena_array(arena, KEYS_MAX + 2, sizeof(*args));
 	enum err e = OK;
@@ -25,6 +25,22 @@ enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys
 		e = link_judge(c, e, &reply);
 	}
 	return e;
+}
+
+/*
+ * What takes several calls is raised twice. Between them an answer may be made whose own tag is raised already, of kept rows whose tag is not yet: it
+ * would be newer by its tag than its rows are, and stay. The second turn drops it. Only then it may be said that an event's tags are raised.
+ */
+enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d)
+{
+	size_t n_epochs = 0;
+	enum err e = OK;
+
+	while (n_epochs < n && keys[n_epochs].p[0] != '#') /* those come behind them */
+		n_epochs++;
+	if (n > KEYS_MAX)
+		e = raise_in_turn(c, arena, keys, n_epochs, d);
+	return e == OK ? raise_in_turn(c, arena, keys, n, d) : e;
 }
 
 /* Behind a shut gate: Redis may be slow to this process and quick to the others, who must not read around a change until the keeper's next turn. Nobody

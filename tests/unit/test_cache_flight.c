@@ -476,6 +476,92 @@ CACHE_TEST(a_leader_that_dies_is_replaced_within_the_locks_life)
 	DONE();
 }
 
+/* ---- B7: an answer that is made of kept rows ---- */
+
+static struct cache_tags of_rows, of_answer;
+static struct source rows_source;
+static bool reading;
+
+static enum err fill_answer(void *ctx, struct buf *out)
+{
+	struct cache_call call = call_of(1, "rows", &of_rows, &rows_source);
+	struct arena *mine = arena_new();
+	struct cache_note note;
+	struct str got;
+	enum err e = cache_read(caches[1], mine, in_ms(2000), &call, &got, &note);
+
+	(void)ctx;
+	if (e == OK)
+		buf_puts(out, got);
+	arena_free(mine);
+	return e;
+}
+
+static enum err read_rows(void)
+{
+	struct cache_call call = call_of(1, "rows", &of_rows, &rows_source);
+	struct cache_note note;
+	struct str got;
+
+	return cache_read(caches[1], arena, in_ms(2000), &call, &got, &note);
+}
+
+static enum err read_answer(char text[16])
+{
+	struct cache_call call = call_of(1, "answer", &of_answer, &rows_source);
+	struct arena *mine = arena_new();
+	struct cache_note note;
+	struct str got = {NULL, 0};
+	enum err e;
+
+	call.fill = fill_answer;
+	e = cache_read(caches[1], mine, in_ms(2000), &call, &got, &note);
+	snprintf(text, 16, "%.*s", STR_FMT(got));
+	arena_free(mine);
+	return e;
+}
+
+static void read_answers(void *arg)
+{
+	char text[16];
+
+	(void)arg;
+	while (reading && failure == NULL)
+		IGNORE(read_answer(text)); /* the test's own reading counts */
+	running--;
+}
+
+/* Its own tag is raised in the first call, that of its rows in the last: in between it is made anew, of rows that nobody has dropped yet. */
+CACHE_TEST(what_is_raised_in_several_calls_leaves_no_answer_of_old_rows)
+{
+	struct cache_tags many = {.school = school};
+	char texts[20][16], text[16];
+
+	name_tags();
+	of_rows = of_answer = (struct cache_tags){.school = school};
+	cache_tag(&of_answer, arena, "answer:", STR("a"));
+	cache_tag(&of_rows, arena, "rows:", STR("a"));
+	cache_tag_again(&many, arena, of_answer.v[0]);
+	for (int i = 0; i < 3000; i++)
+		cache_tag(&many, arena, "other:", str_of(arena_printf(arena, "%d", i)));
+	cache_tag_again(&many, arena, of_rows.v[0]);
+	caches[0]->conf.timeout_ms = caches[1]->conf.timeout_ms = 2000;
+	rows_source = (struct source){.text = "first"};
+	reading = true;
+	start_fiber(read_answers, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(texts) && failure == NULL; i++) {
+		snprintf(texts[i], sizeof(texts[i]), "%zu", i);
+		CHECK(read_rows() == OK && read_answer(text) == OK); /* both are there, and old */
+		rows_source.text = texts[i];
+		CHECK(cache_raise(caches[0], arena, &many) == OK);
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+		CHECK(read_answer(text) == OK && strcmp(text, texts[i]) == 0);
+	}
+	reading = false;
+	wait_for_readers();
+	DONE();
+}
+
 /* ---- C4 ---- */
 
 static struct cache_call aging(int engine, struct source *s)
@@ -643,6 +729,7 @@ int main(int argc, char **argv)
 		T(who_waits_in_another_process_is_woken_by_the_filling),
 		T(four_processes_with_fifty_callers_each_ask_once),
 		T(a_leader_that_dies_is_replaced_within_the_locks_life),
+		T(what_is_raised_in_several_calls_leaves_no_answer_of_old_rows),
 		T(what_ages_is_given_out_at_once_and_refreshed_once_by_the_fleet),
 		T(a_refresh_that_fails_leaves_what_is_there),
 		T(lifetimes_are_spread_evenly_and_by_their_seed),
