@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "base/str.h"
-#include "base/timefmt.h"
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "io/redis.h"
@@ -197,11 +196,18 @@ SUSPENDS static enum err read_some(struct tail *t, struct place *p, size_t *ret_
 	return e;
 }
 
-static void begin(const struct tail *t, struct place *p)
+/* By the buffer's clock, which names the entries. */
+SUSPENDS static enum err begin(const struct tail *t, struct place *p, struct arena *arena)
 {
-	int64_t now_ms = loop_real_us(daemon_loop(t->conf.daemon)) / US_PER_MS;
+	struct redis_reply r;
+	int64_t now_s = 0;
+	enum err e = call(t, arena, REDIS_ARGS(STR("TIME")), &r);
 
-	snprintf(p->last, ID_SIZE, "%" PRId64 "-0", now_ms - t->conf.back_s * 1000);
+	if (e == OK && (r.n != 2 || !str_to_i64(r.v[0].s, &now_s)))
+		return ERR_BUFFER;
+	if (e == OK)
+		snprintf(p->last, ID_SIZE, "%" PRId64 "-0", (now_s - t->conf.back_s) * 1000);
+	return e;
 }
 
 /* Where it ends is where the next look gives out up to. An end before what was read: the stream has been lost, with whatever followed. */
@@ -231,7 +237,7 @@ SUSPENDS static enum err look_at(struct tail *t, struct place *p)
 		return OK; /* a cache that is away gives nothing out, and is no failure of the stream */
 	}
 	if (p->last[0] == '\0' && t->conf.back_s != 0) {
-		begin(t, p);
+		e = begin(t, p, arena);
 	} else if (p->last[0] == '\0') {
 		e = find_end(t, p->stream, arena, p->last);
 		p->read = e == OK && strcmp(p->last, "0-0") != 0;
