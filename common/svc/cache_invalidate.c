@@ -18,6 +18,8 @@
 
 #define GROUPS_MAX 360 /* more than the body can name */
 #define GROUP_TAGS_MAX 64
+#define WALK_PATIENCE_MS 3000
+#define WALK_LOOK_MS 20
 
 struct selector {
 	const char *kind; /* "tag", "table", … */
@@ -256,13 +258,26 @@ SUSPENDS static enum err drop_all_tags(struct job *j)
 	return cache_drop_all_of_everywhere(j->c, j->req->arena, j->req->deadline, &tags, j->dry_run, &s->dropped);
 }
 
+/* Behind another one, such as that which frees what was cleared, it waits a while. */
+SUSPENDS static enum err await_walk(const struct job *j)
+{
+	struct deadline d = deadline_sooner(j->req->deadline, deadline_in(j->c->loop, WALK_PATIENCE_MS));
+	enum err e = OK;
+
+	while (e == OK && j->c->walking)
+		e = sleep_ms(j->c->loop, WALK_LOOK_MS, d);
+	return e == ERR_TIMEOUT ? OK : e; /* then the walk itself says so */
+}
+
 /* His tag is on what shows him, his id is in the names of what was made for him alone. */
 SUSPENDS static enum err drop_users(struct job *j, struct selector *s, const struct cache_dropped *by_tag)
 {
 	struct cache_dropped named;
-	enum err e = cache_drop_named(j->c, j->req->arena, j->req->deadline, s->value, j->dry_run, &named);
+	enum err e = await_walk(j);
 
 	s->dropped = *by_tag;
+	if (e == OK)
+		e = cache_drop_named(j->c, j->req->arena, j->req->deadline, s->value, j->dry_run, &named);
 	if (e != OK)
 		return e;
 	if (j->dry_run && named.live < by_tag->live) /* they overlap; the larger is the least that both together are */
@@ -289,7 +304,9 @@ SUSPENDS static enum err drop_pattern(struct job *j)
 		buf_puts(&full, STR("}:"));
 	}
 	buf_puts(&full, pattern);
-	e = cache_drop_pattern(j->c, j->req->arena, j->req->deadline, buf_str(&full), j->dry_run, &s->dropped);
+	e = await_walk(j);
+	if (e == OK)
+		e = cache_drop_pattern(j->c, j->req->arena, j->req->deadline, buf_str(&full), j->dry_run, &s->dropped);
 	if (e == ERR_INVALID)
 		return req_invalid(j->req, "/pattern", "namespace", "leads out of the names of this environment's cache");
 	return e;
@@ -339,8 +356,10 @@ SUSPENDS static enum err drop(struct job *j)
 		struct buf id = buf_in(j->req->arena);
 
 		buf_put_uuid(&id, *j->school);
-		e = cache_drop_school(j->c, j->req->arena, j->req->deadline, *j->school, j->dry_run,
-				      &selector_add(j, "school", buf_str(&id))->dropped);
+		e = await_walk(j);
+		if (e == OK)
+			e = cache_drop_school(j->c, j->req->arena, j->req->deadline, *j->school, j->dry_run,
+					      &selector_add(j, "school", buf_str(&id))->dropped);
 	}
 	return e;
 }

@@ -527,6 +527,17 @@ def test_clearing_drops_everything_for_every_daemon_and_frees_it(stack: TestStac
     wait_for("what was kept is freed", lambda: store(stack).exists(*old) == 0, 20)
 
 
+def test_what_is_asked_while_cleared_entries_are_freed_waits_for_it(stack: TestStack, platform: Client) -> None:
+    """H2, B9: freeing goes in short steps, and a walk of the administration's comes behind it."""
+    name = f"kind{next(numbers)}"
+    for start in range(0, 30000, 1000):
+        store(stack).mset({f"cache:test:auth:v1:{{all}}:{name}:{start + i}": b"x" for i in range(1000)})
+    clear(platform)
+    for _ in range(3):
+        assert by(invalidate(platform, user_id=NOBODY), "user")["complete"] is True
+    wait_for("it is freed", lambda: not any(True for _ in store(stack).scan_iter(f"cache:test:auth:v1:{{all}}:{name}:*", count=5000)), 20)
+
+
 @SWEEPING
 def test_sessions_survive(stack: TestStack, platform: Client, sweep: Any) -> None:
     """H2"""
