@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cache engine over a real Redis, two engines as two processes: what is given out, what is not, and who asks the source. */
+/* The cache engine over a real Redis, two engines as two processes: what is given out, what is not, and who asks the source (cache.md; more of A and I in
+ * test_cache_entry.c, of C in test_cache_flight.c). */
 #include "unit/cache_case.h"
 
 #include "base/uuid.h"
@@ -12,6 +13,7 @@ static struct cache_tags tags_of(const char *id)
 	return tags;
 }
 
+/* C1, I2 */
 CACHE_TEST(a_second_reader_in_either_process_finds_it)
 {
 	struct cache_tags tags = tags_of("a");
@@ -34,6 +36,7 @@ CACHE_TEST(a_second_reader_in_either_process_finds_it)
 	DONE();
 }
 
+/* B6, B12 */
 CACHE_TEST(what_was_raised_is_read_anew_everywhere)
 {
 	struct cache_tags tags = tags_of("a"), other = tags_of("b");
@@ -83,6 +86,7 @@ static void read_slowly(void *arg)
 	running--;
 }
 
+/* B7 */
 CACHE_TEST(a_fill_that_an_invalidation_overtakes_is_nobodys_answer_later)
 {
 	struct cache_tags tags = tags_of("a");
@@ -106,6 +110,7 @@ CACHE_TEST(a_fill_that_an_invalidation_overtakes_is_nobodys_answer_later)
 	DONE();
 }
 
+/* C2, C3 */
 CACHE_TEST(a_hundred_callers_of_two_processes_ask_the_source_once)
 {
 	struct cache_tags tags = tags_of("a");
@@ -124,6 +129,7 @@ CACHE_TEST(a_hundred_callers_of_two_processes_ask_the_source_once)
 	DONE();
 }
 
+/* C1, C2 */
 CACHE_TEST(an_error_is_everybodys_and_nobody_keeps_it)
 {
 	struct cache_tags tags = tags_of("a");
@@ -147,6 +153,7 @@ CACHE_TEST(an_error_is_everybodys_and_nobody_keeps_it)
 	DONE();
 }
 
+/* A5 */
 CACHE_TEST(that_there_is_none_is_remembered)
 {
 	struct cache_tags tags = tags_of("a");
@@ -171,6 +178,7 @@ CACHE_TEST(that_there_is_none_is_remembered)
 	DONE();
 }
 
+/* B6, I3 */
 CACHE_TEST(a_lost_epoch_is_a_miss)
 {
 	struct cache_tags tags = tags_of("a");
@@ -188,6 +196,7 @@ CACHE_TEST(a_lost_epoch_is_a_miss)
 	DONE();
 }
 
+/* I4 */
 CACHE_TEST(a_frozen_redis_costs_little_and_nothing_stale_comes_out_of_it)
 {
 	struct cache_tags tags = tags_of("a");
@@ -218,6 +227,7 @@ CACHE_TEST(a_frozen_redis_costs_little_and_nothing_stale_comes_out_of_it)
 	DONE();
 }
 
+/* A3, H2 */
 CACHE_TEST(a_new_generation_forgets_everything)
 {
 	struct cache_tags tags = tags_of("a");
@@ -241,6 +251,7 @@ CACHE_TEST(a_new_generation_forgets_everything)
 	DONE();
 }
 
+/* A1 */
 CACHE_TEST(any_bytes_come_back_and_lives_are_checked)
 {
 	static const size_t sizes[] = {0, 1, 100, 70000, 5 << 20, 10 << 20};
@@ -277,6 +288,7 @@ static void cancelled_leader(void *arg)
 	read_slowly((char *)arg + sizeof(struct fiber *));
 }
 
+/* C2, C3 */
 CACHE_TEST(a_leader_that_goes_is_followed_by_the_next)
 {
 	struct cache_tags tags = tags_of("a");
@@ -300,6 +312,7 @@ CACHE_TEST(a_leader_that_goes_is_followed_by_the_next)
 	DONE();
 }
 
+/* A3 */
 static void names_never_meet(void **state)
 {
 	struct str ab[] = {STR("a:b"), STR("")}, a_b[] = {STR("a"), STR("b")}, a[] = {STR("a")}, a_[] = {STR("a"), STR("")},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One entry of the cache: its bytes, name, lifetime and size, in memory and in Redis (cache.md A1, A2, A3, B6, I1, I2). */
+/* One entry of the cache: its bytes, name, lifetime and size, in memory and in Redis (cache.md A1, A2, A3, B6, B12, C1, I1, I2). */
 #include "unit/cache_case.h"
 
 #include "base/crc32c.h"
@@ -475,6 +475,73 @@ CACHE_TEST(a_hit_is_one_round_trip_and_out_of_memory_none)
 	DONE();
 }
 
+/* ---- B12 ---- */
+
+static struct cache_call told_of(int engine, const struct cache_tags *tags, struct source *s)
+{
+	struct cache_call call = call_of(engine, "told", tags, s);
+
+	call.life.memory = true;
+	return call;
+}
+
+CACHE_TEST(another_processs_memory_is_told_within_100_ms)
+{
+	struct cache_tags tags = tagged("a");
+	struct source s = {.text = "old"};
+	struct cache_call call = told_of(1, &tags, &s);
+	struct cache_note note;
+	struct str got;
+
+	for (int i = 0; i < 20; i++) {
+		int64_t from;
+
+		s.text = "old";
+		CHECK(cache_raise(caches[1], arena, &tags) == OK);
+		for (int k = 0; k < 2; k++)
+			CHECK(cache_read(caches[1], arena, in_ms(2000), &call, &got, &note) == OK && str_is(got, "old"));
+		s.text = "new";
+		CHECK(cache_raise(caches[0], arena, &tags) == OK);
+		from = loop_mono_us(loop);
+		do {
+			CHECK(loop_mono_us(loop) - from < 100000);
+			CHECK(cache_read(caches[1], arena, in_ms(2000), &call, &got, &note) == OK);
+			if (str_is(got, "old"))
+				CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+		} while (str_is(got, "old"));
+	}
+	CHECK(s.calls <= 60);
+	DONE();
+}
+
+/* A message that got lost with its connection: nothing is given out unasked until the channel is there again, and then nothing of before. */
+CACHE_TEST(memory_is_not_believed_without_the_news)
+{
+	struct cache_tags tags = tagged("a");
+	struct source s = {.text = "old"};
+	struct cache_call call = told_of(1, &tags, &s);
+	struct redis_reply r;
+	struct cache_note note;
+	struct str got;
+
+	for (int k = 0; k < 2; k++)
+		CHECK(cache_read(caches[1], arena, in_ms(2000), &call, &got, &note) == OK);
+	CHECK(note.level == LEVEL_MEMORY);
+	CHECK(command(REDIS_ARGS(STR("CLIENT"), STR("PAUSE"), STR("1"), STR("ALL")), &r));
+	CHECK(command(REDIS_ARGS(STR("CLIENT"), STR("KILL"), STR("TYPE"), STR("pubsub")), &r) && r.i == 2);
+	s.text = "new";
+	/* Past all engines: nobody says a word of it. */
+	CHECK(command(REDIS_ARGS(STR("INCR"), link_epoch_key(caches[0], arena, school, tags.v[0])), &r));
+	for (int i = 0; i < 2000 && cache_stats(caches[1]).news_up; i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(cache_read(caches[1], arena, in_ms(2000), &call, &got, &note) == OK && str_is(got, "new"));
+	for (int i = 0; i < 5000 && !both_up(); i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(both_up());
+	CHECK(cache_read(caches[1], arena, in_ms(2000), &call, &got, &note) == OK && str_is(got, "new"));
+	DONE();
+}
+
 CACHE_TEST(memory_is_bounded_by_bytes)
 {
 	struct cache_life life = {.ttl_s = 60};
@@ -514,6 +581,8 @@ int main(void)
 		T(each_codec_is_read_by_all),
 		T(memory_holds_an_entry_no_longer_than_redis_does),
 		T(a_hit_is_one_round_trip_and_out_of_memory_none),
+		T(another_processs_memory_is_told_within_100_ms),
+		T(memory_is_not_believed_without_the_news),
 		T(memory_is_bounded_by_bytes),
 	};
 
