@@ -71,7 +71,7 @@ void afresh_begin(struct afresh *a, const struct afresh_kind *kind, void *arg, i
 	failed = pthread_create(&thread, NULL, thread_main, job);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (failed) { /* the old value goes on, and a second later it is tried again */
-		leave(job);
+		atomic_store_explicit(&job->users, 1, memory_order_relaxed);
 		leave(job);
 		return;
 	}
