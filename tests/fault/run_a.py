@@ -14,7 +14,7 @@ from .world import World
 
 NAME, SECS, SHORT_SECS = "A", 60, 25
 MIX = {"notes": 60, "fresh": 8, "bulk": 4, "late": 5, "counters": 18, "registers": 4, "poison": 0.2}
-INTERVAL_S, PATIENCE_S = 20, 45
+INTERVAL_S = 20
 
 
 def run(options: Options) -> Outcome:
@@ -33,6 +33,6 @@ def run(options: Options) -> Outcome:
         outcome.faults["F15"] += world.died
         count_calls(outcome, calls)
         check_all(outcome, world, calls, injected)
-        # A batch that is claimed at the end of the interval may be tried for 45 s: behind workers that die twice a second even the last retry comes by then.
-        residence.expect(INTERVAL_S + PATIENCE_S)
+        # Each worker that dies with a record costs it a try and its place in a batch, and two a second do: one interval more is for those.
+        residence.expect(2 * INTERVAL_S)
     return outcome

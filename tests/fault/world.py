@@ -47,6 +47,24 @@ BEGIN
 	RETURN NULL;
 END $$;
 """
+# KEYS are entities, ARGV pids of workers: none of them are all.
+END_LEASES = """
+local only, ended = {}, 0
+for _, pid in ipairs(ARGV) do only[pid] = true end
+for _, entity in ipairs(KEYS) do
+  local own = redis.call('HGETALL', 'wb:own:' .. entity)
+  for i = 1, #own, 2 do
+    if #ARGV == 0 or only[own[i + 1]:match('^[^:]*:(%d+)')] then ended = ended + redis.call('ZADD', 'wb:lease:' .. entity, 'XX', 'CH', 1, own[i]) end
+  end
+end
+return ended
+"""
+DUE_NOW = """
+for i = 2, #ARGV do
+  local set = 'wb:' .. ARGV[1] .. ':' .. ARGV[i]
+  for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do redis.call('ZADD', set, 'XX', 1, id) end
+end
+"""
 TOKEN_COLUMNS = {"play_topic": "title", "play_note": "text", "play_counter": "value", "play_register": "status"}
 
 
@@ -291,13 +309,8 @@ class World:
         return gone
 
     def end_leases(self, only: set[str] | None = None) -> int:
-        """Leases end now instead of in a minute: those of dead workers' tokens, or all."""
-        client, ended = self.redis(), 0
-        for entity in ENTITIES:
-            for member, owner in client.hgetall(f"wb:own:{entity}").items():
-                if only is None or owner.decode().split(":")[1] in only:
-                    ended += client.zadd(f"wb:lease:{entity}", {member: 1}, xx=True, ch=True)
-        return int(ended)
+        """Leases end now instead of in a minute: those of dead workers' tokens, or all. In one call, for each one waits for the disk."""
+        return int(self.redis().eval(END_LEASES, len(ENTITIES), *ENTITIES, *(only or ()))) if only is None or only else 0
 
     def backlog(self) -> int:
         """Unsynced records but for dead letters."""
@@ -320,19 +333,14 @@ class World:
                     self.end_leases()  # a minute, told in no time: also of those who lost the buffer before they could acknowledge
                 owners = {owner.decode().split(":")[1] for entity in ENTITIES for owner in client.hvals(f"wb:own:{entity}")}
                 self.end_leases(owners - alive)
-                for entity in ENTITIES:  # what waits out a backoff is tried now
-                    for member in client.zrange(f"wb:retry:{entity}", 0, -1):
-                        client.zadd(f"wb:retry:{entity}", {member: 1}, xx=True)
+                client.eval(DUE_NOW, 0, "retry", *ENTITIES)  # what waits out a backoff is tried now
                 client.publish("hint:wb", "play_note")
             time.sleep(0.05)
         return time.monotonic() - started
 
     def flush(self) -> None:
         """What /sync/flush does: whatever waits is due."""
-        client = self.redis()
-        for entity in ENTITIES:
-            for member in client.zrange(f"wb:pending:{entity}", 0, -1):
-                client.zadd(f"wb:pending:{entity}", {member: 1}, xx=True)
+        self.redis().eval(DUE_NOW, 0, "pending", *ENTITIES)
 
 
 __all__ = ["ENTITIES", "SCHOOL", "TABLES", "World"]
