@@ -129,6 +129,19 @@ enum err req_reply_message(struct req *req, const char *message_text)
 	return OK;
 }
 
+/* Other parameters than the page number that the route knows. What it does not is not handed on: an answer may be kept for others, who did not ask so. */
+static bool is_linked(const struct req *req, struct str pair)
+{
+	struct str name = str_split(&pair, '=');
+	char *decoded = arena_alloc(req->arena, name.n + 1);
+	size_t n;
+
+	if (!req->route->query || !str_percent_decode(decoded, name, true, &n))
+		return false;
+	name = (struct str){decoded, n};
+	return !str_is(name, "page") && schema_find(req->route->query, name) != NULL;
+}
+
 /* The request's own address with another page number. */
 static void put_link(struct req *req, const char *rel, int64_t number, const char *before)
 {
@@ -140,7 +153,7 @@ static void put_link(struct req *req, const char *rel, int64_t number, const cha
 	while (rest.n != 0) {
 		struct str pair = str_split(&rest, '&');
 
-		if (pair.n == 0 || str_is(pair, "page") || str_has_prefix(pair, STR("page=")))
+		if (!is_linked(req, pair))
 			continue;
 		buf_putc(&req->headers, sep);
 		for (size_t i = 0; i < pair.n; i++) {
@@ -294,7 +307,8 @@ static void put_id(const struct req *req, struct buf *out)
 static void put_data(const struct req *req, bool cache_told, struct buf *out)
 {
 	if (req->database_only)
-		buf_puts(out, cache_told ? STR("X-Data: database-only\r\n") : STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
+		buf_puts(out,
+			 cache_told ? STR("X-Data: database-only\r\n") : STR("X-Cache: BYPASS\r\nX-Data: database-only\r\n"));
 }
 
 static void send_problem(struct req *req, enum err e)
