@@ -278,7 +278,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("name", nargs="?", default="")
     bench.add_argument("more", nargs=argparse.REMAINDER)
     fault = command("fault", tests.fault, "fault injection: kills, cuts and lost answers")
-    fault.add_argument("more", nargs=argparse.REMAINDER)
+    fault.add_argument("runs", nargs="*", metavar="RUN", help="A to H, SIM, or short, or selftest; none: all")
+    for option, text in (("seed", "repeats the choices of a run, whose line tells it"), ("secs", "under faults, instead of the run's own"),
+                         ("documents", "of SIM"), ("steps", "of SIM"), ("world", "of SIM")):
+        fault.add_argument(f"--{option}", metavar="N", help=text)
+    fault.add_argument("--keep", action="store_true", help="leave the servers' folders, logs included")
+    fault.add_argument("--mutants", action="store_true", help="of SIM")
     soak_parser = command("soak", soak.soak_command, "the same for minutes: two replicas of each daemon, and nobody reads what is too old")
     soak_parser.add_argument("what", choices=["cache"])
     soak_parser.add_argument("minutes", nargs="?", type=float, default=10)

@@ -150,31 +150,36 @@ def test(arguments: argparse.Namespace) -> int:
     return tally.close()
 
 
-def simulate(more: Sequence[str]) -> int:
-    """The write path in one process, on simulated servers (tests/fault/README.md)."""
-    with step("build"):
-        folder = build("release", ["fault_sim"])
-    return run([str(folder / "fault" / "fault_sim"), *more])[0]
-
-
 FAULT_TARGETS = ("schools24-auth", "schools24-play", "schools24-fault-worker", "fault_shim", "fault_shim_memory")
+
+
+def given(arguments: argparse.Namespace, *names: str) -> list[str]:
+    """Options as they were given."""
+    values = {name: getattr(arguments, name) for name in names}
+    return [word for name, value in values.items() if value for word in ([f"--{name}"] if value is True else [f"--{name}", value])]
+
+
+def simulate(folder: pathlib.Path, arguments: argparse.Namespace, *more: str) -> int:
+    """The write path in one process, on simulated servers (tests/fault/README.md)."""
+    return run([str(folder / "fault" / "fault_sim"), *given(arguments, "seed", "documents", "steps", "world", "mutants"), *more])[0]
 
 
 def fault(arguments: argparse.Namespace) -> int:
     """tests/fault: runs on real servers, the simulator (SIM), `short` (the gate of every commit) and `selftest` (the mutants)."""
-    more = [word for word in arguments.more if word != "--"]
-    if more[:1] == ["SIM"]:
-        return simulate(more[1:])
-    started = time.monotonic()
+    started, runs = time.monotonic(), arguments.runs
+    if runs == ["SIM"]:
+        with step("build"):
+            folder = build("release", ["fault_sim"])
+        return simulate(folder, arguments)
     with step("build with failpoints"):
         folder = build("fault", [*FAULT_TARGETS, "fault_sim"])
-    simulator = str(folder / "fault" / "fault_sim")
-    code = run([PYTHON, "-m", "fault", *more], S24_BUILD=str(folder), PYTHONPATH=f"{ROOT / 'tests'}:{ROOT / 'tools'}", PYTHONDONTWRITEBYTECODE="1")[0]
-    if more[:1] in (["short"], []):
-        code |= run([simulator, *(["--documents", "5000"] if more else [])])[0]
-    elif more[:1] == ["selftest"]:
-        code |= run([simulator, "--seed", "24", "--documents", "2000", "--mutants"])[0]
-    print(f"s24: fault {' '.join(more)}: {'failed' if code else 'passed'} in {time.monotonic() - started:.0f} s")
+    code = run([PYTHON, "-m", "fault", *(name for name in runs if name != "SIM"), *given(arguments, "seed", "secs", "keep")], S24_BUILD=str(folder),
+               PYTHONPATH=f"{ROOT / 'tests'}:{ROOT / 'tools'}", PYTHONDONTWRITEBYTECODE="1")[0]
+    if runs in (["short"], ["selftest"]):
+        code |= simulate(folder, arguments, *(["--documents", "5000"] if runs == ["short"] else ["--documents", "2000", "--mutants"]))
+    elif not runs or "SIM" in runs:
+        code |= simulate(folder, arguments)
+    print(f"s24: fault {' '.join([*runs, *given(arguments, 'seed')])}: {'failed' if code else 'passed'} in {time.monotonic() - started:.0f} s")
     return code
 
 
