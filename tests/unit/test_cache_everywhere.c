@@ -204,6 +204,18 @@ CACHE_TEST(raising_a_parent_reaches_its_children_whoever_raises)
 	DONE();
 }
 
+/* A deployment of new edges needs no clearing. */
+CACHE_TEST(what_was_kept_before_its_service_had_edges_is_filled_anew)
+{
+	struct cache_tags child = tags_of(school, "dashboard:5", NULL);
+
+	CHECK(put(0, "child", child) == OK && has(0, "child", child));
+	caches[0]->conf.edges = edges;
+	CHECK(!has(0, "child", child));
+	CHECK(put(0, "child", child) == OK && has(0, "child", child));
+	DONE();
+}
+
 /* The epochs of what an entry depends on are those of before its source was asked. */
 CACHE_TEST(a_parent_raised_during_a_fill_leaves_the_child_unreachable)
 {
@@ -247,6 +259,7 @@ int main(void)
 		T(the_indexes_are_counted_without_what_has_expired),
 		T(two_walks_of_one_process_do_not_go_together),
 		T(raising_a_parent_reaches_its_children_whoever_raises),
+		T(what_was_kept_before_its_service_had_edges_is_filled_anew),
 		T(a_parent_raised_during_a_fill_leaves_the_child_unreachable),
 		T(a_circle_of_edges_ends),
 	};
