@@ -298,6 +298,24 @@ static void another_process_finds_it_in_redis(void **state)
 	assert_int_equal(runs, 1);
 }
 
+static void the_next_version_does_not_give_out_answers_that_lack_its_fields(void **state)
+{
+	static const struct route changed[] = {
+		{HTTP_GET, "/school", ROLE_TEACHER | ROLE_STUDENT, MAY_CHECK(who), .out = &query_schema, .handler = answer,
+		 KEPT(.tags = {"lists"}, .vary = "school")},
+		ROUTE_END,
+	};
+	static const struct service next = {.name = "tiny", .routes = changed, .flags = SERVICE_NO_PG | SERVICE_NO_BUFFER};
+
+	(void)state;
+	get("/api/v1/school", AS("a"));
+	kit_close(k);
+	k = kit_open(&next);
+	wait_until(true);
+	assert_header(get("/api/v1/school", AS("a")), "X-Cache", "MISS");
+	assert_int_equal(runs, 2);
+}
+
 static void a_handlers_own_word_stands_alone(void **state)
 {
 	struct kit_answer a;
@@ -419,6 +437,7 @@ int main(void)
 		T(a_kept_answer_says_where_it_lay_and_how_old_it_is),
 		T(a_hit_is_one_turn_to_redis_and_none_where_the_row_says_so),
 		T(another_process_finds_it_in_redis),
+		T(the_next_version_does_not_give_out_answers_that_lack_its_fields),
 		T(a_handlers_own_word_stands_alone),
 		T(public_answers_say_so_to_browsers_and_shared_caches),
 		T(who_has_the_kept_answer_gets_304),
