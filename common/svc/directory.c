@@ -51,13 +51,12 @@ SUSPENDS static enum err ask_auth(void *ctx, struct buf *out)
 
 /* ---- kept entries ---- */
 
-/* Links of parents begin and end on a day, which is the database's, in UTC: what was read on one is not given out on the next. */
-static unsigned until_midnight(const struct req *req, unsigned ttl_s)
+/* Links of parents begin and end on a day, which is the database's, in UTC: what was read on one is not given out on the next, not even with auth away. */
+static unsigned until_midnight_s(const struct req *req)
 {
-	int64_t left_s = 86400 - req->now_us / US_PER_S % 86400;
-	unsigned most = 100 + (unsigned)req->daemon->settings.cache_jitter_percent;
+	unsigned most = 100 + (unsigned)req->daemon->settings.cache_jitter_percent; /* lifetimes may be stretched by it */
 
-	return left_s * 100 / most < (int64_t)ttl_s ? (unsigned)(left_s * 100 / most) : ttl_s;
+	return (unsigned)((86400 - req->now_us / US_PER_S % 86400) * 100 / most);
 }
 
 static struct cache_life life_of(const struct req *req, const char *kind)
@@ -68,8 +67,10 @@ static struct cache_life life_of(const struct req *req, const char *kind)
 	if (strcmp(kind, "roster") == 0)
 		life.ttl_s = (unsigned)ttl[KIND_ROSTER];
 	if (strcmp(kind, "children") == 0) {
-		life.ttl_s = until_midnight(req, (unsigned)ttl[KIND_PERMISSIONS]);
-		life.sie_s = 0;
+		unsigned left_s = until_midnight_s(req);
+
+		life.ttl_s = ttl[KIND_PERMISSIONS] < (int64_t)left_s ? (unsigned)ttl[KIND_PERMISSIONS] : left_s;
+		life.sie_s = left_s - life.ttl_s;
 	}
 	return life;
 }
