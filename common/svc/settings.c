@@ -46,7 +46,7 @@ const struct conf_row settings_rows[] = {
 	CONF_INT("RATE_LIMIT_PER_MINUTE", struct settings, rate_per_minute, "1200", 0, 100000000, "requests of one session a minute; 0: no limit"),
 	CONF_INT("S24_SWEEP_INTERVAL_S", struct settings, sweep_interval_s, "86400", 0, 2592000, "seconds between two sweeps of files and documents that nothing names; 0: never"),
 	CONF_BOOL("CACHE_ENABLED", struct settings, cache_enabled, "true", "keep answers in memory and in the cache's Redis"),
-	CONF_INT("CACHE_TIMEOUT_MS", struct settings, cache_timeout_ms, "5", 1, 1000, "what a cache that does not answer may cost a request"),
+	CONF_INT("CACHE_TIMEOUT_MS", struct settings, cache_timeout_ms, "4", 1, 1000, "what a cache that does not answer may cost a request"),
 	CONF_INT("CACHE_MEMORY_MB", struct settings, cache_memory_mb, "32", 0, 65536, "most MiB of answers in the process's own memory; 0: none"),
 	CONF_INT("CACHE_JITTER_PERCENT", struct settings, cache_jitter_percent, "10", 0, 50, "lifetimes vary by so much, so that entries of one moment do not end in one"),
 	CONF_INT("CACHE_DEFAULT_TTL", struct settings, cache_ttl.v[0], "300", 1, 604800, "seconds that answers of no other kind are kept"),
