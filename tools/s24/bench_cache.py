@@ -95,7 +95,7 @@ def at_most(side: dict[str, float]) -> float:
 # ---- ops: set and get ------------------------------------------------------------------------------------------------------------------
 
 def ops_part(session: Session) -> None:
-    count = int(100000 * session.seconds)
+    count = int(40000 * session.seconds)
     with session.redis() as server:
         pid = server.process.pid or 0
 
@@ -144,7 +144,7 @@ def ops_part(session: Session) -> None:
 # ---- tags --------------------------------------------------------------------------------------------------------------------------------
 
 def tags_part(session: Session) -> None:
-    entries = int(50000 * session.seconds)
+    entries = int(20000 * session.seconds)
     with session.redis() as server:
         for each, goal in ((10, 331000), (1000, 700000)):
             rounds = [session.ours("tags", server.url, str(entries), str(each)) for _ in range(session.rounds)]
@@ -157,21 +157,32 @@ def tags_part(session: Session) -> None:
                 session.add(f"{each} keys a tag, {text}", "keys/s", one["rate"], None, goal, at_most=at_most(one), redis_us=one["redis_us"], cpu_us=one["cpu_us"])
 
 
+def prefer(pid: int) -> None:
+    """Before other programs of the machine, where we may: how long Redis is busy is asked, not how long it waits for a core."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, -15)
+
+
 def million_part(session: Session) -> None:
     entries = 1000000
     with session.redis() as server:
-        def ping(seconds: float) -> dict[str, Any]:
-            return session.ours("ping", server.url, str(seconds))
+        prefer(server.process.pid or 0)
 
-        before = ping(2)
         command = [program("taskset", "util-linux"), "-c", str(session.load_core), str(session.program), "million", server.url, str(entries)]
+
+        def ping(seconds: float) -> subprocess.Popen[str]:
+            pinger = subprocess.Popen([*command[:4], "ping", server.url, str(seconds)], stdout=subprocess.PIPE, text=True)
+            prefer(pinger.pid)
+            return pinger
+
+        before = json.loads(ping(2).communicate()[0])
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as dropper:
             assert dropper.stdin and dropper.stdout and dropper.stderr
             while "filled" not in (line := dropper.stderr.readline()):
                 if not line:
                     raise StackError("the million entries could not be filled")
             wait_for_quiet([server.process.pid or 0])
-            pinger = subprocess.Popen([*command[:4], "ping", server.url, "30"], stdout=subprocess.PIPE, text=True)
+            pinger = ping(15)
             time.sleep(0.3)
             dropper.stdin.write("\n")
             dropper.stdin.flush()
