@@ -51,6 +51,8 @@ enum warm_outcome warm_one(struct daemon *d, struct str target, const struct cal
 	if (e != OK && e != ERR_CANCELLED)
 		log_debug("an answer was not warmed", LOG_STR("target", target), LOG_E(e));
 	arena_free(arena);
+	if (e == ERR_FORBIDDEN) /* who made the change does not look at this page */
+		return WARM_SKIPPED;
 	if (e != OK)
 		return WARM_FAILED;
 	/* What another has filled meanwhile is not this one's work. */
