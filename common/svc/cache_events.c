@@ -201,13 +201,14 @@ SUSPENDS static void repeat_rows(struct daemon *d, struct arena *arena, struct s
 			event_raise(d, row, envelope, arena);
 }
 
+/* By its source: an event's type names what it is about ("user.updated"), not who has written it. */
 static bool is_own(const struct daemon *d, struct str envelope)
 {
-	char channel[96];
-	size_t n = strlen(daemon_service(d)->name);
+	const struct str prefix = STR("/services/");
+	struct str source;
 
-	return event_channel(envelope, channel, sizeof(channel)) && strncmp(channel, daemon_service(d)->name, n) == 0 &&
-	       channel[n] == ':';
+	return plain_member(envelope, "source", &source) && str_has_prefix(source, prefix) &&
+	       str_is((struct str){source.p + prefix.n, source.n - prefix.n}, daemon_service(d)->name);
 }
 
 SUSPENDS static void on_entries(void *ctx, struct arena *arena, const struct str *texts, size_t n)

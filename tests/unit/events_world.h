@@ -272,12 +272,16 @@ static inline const char *text_of(struct uuid id)
 }
 
 /* As a daemon leaves it that died behind its writing. `id` of the stream: "*" or an old one. */
+/* Of the service that the name begins with, unless the member says its source itself. */
 static inline void leave_event(const char *stream_id, const char *domain, const char *name, const char *member)
 {
 	const char *stream = arena_printf(kit->arena, "events:%s", domain);
+	const char *source = strstr(member, "\"source\"") != NULL
+				     ? ""
+				     : arena_printf(kit->arena, ",\"source\":\"/services/%.*s\"", (int)strcspn(name, "."), name);
 	const char *envelope = arena_printf(
-		kit->arena, "{%s,\"id\":\"%s\",\"type\":\"org.schools24.%s.v1\",\"schoolid\":\"%s\",\"subject\":\"%s\"}", member,
-		text_of(uuid_v7(clock_real_us())), name, text_of(school_number(1)), text_of(school_number(77)));
+		kit->arena, "{%s%s,\"id\":\"%s\",\"type\":\"org.schools24.%s.v1\",\"schoolid\":\"%s\",\"subject\":\"%s\"}",
+		member, source, text_of(uuid_v7(clock_real_us())), name, text_of(school_number(1)), text_of(school_number(77)));
 
 	in_buffer(STR("XADD"), str_of(stream), str_of(stream_id), STR("e"), str_of(envelope), STR("v"), STR("1"));
 }

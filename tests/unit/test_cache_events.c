@@ -105,6 +105,15 @@ static void tags_in_events_of_others_are_theirs(void **state)
 	assert_int_equal(repeated(), 0);
 }
 
+/* Whatever its event is about: auth tells of "user.updated". */
+static void an_event_is_its_sources_own_whatever_its_name(void **state)
+{
+	(void)state;
+	pass_ms(1200);
+	leave_event("*", "fee", "user.updated", "\"source\":\"/services/fee\",\"cachetags\":\"table:fee.notes\"");
+	assert_true(wait_for_repeating());
+}
+
 /* However long there was none: how far the stream was raised stands in the cache. */
 static void what_died_with_the_last_daemon_is_raised_by_the_next(void **state)
 {
@@ -237,6 +246,7 @@ int main(void)
 		T(what_a_dead_daemon_did_not_raise_is_raised_within_a_second),
 		T(what_was_raised_is_not_raised_again),
 		T(tags_in_events_of_others_are_theirs),
+		T(an_event_is_its_sources_own_whatever_its_name),
 		T(what_died_with_the_last_daemon_is_raised_by_the_next),
 		T(a_trimmed_stretch_makes_everything_unreachable),
 		T(a_whole_stream_that_is_lost_makes_everything_unreachable),
