@@ -3,7 +3,7 @@
 
 The database's outages are taken off: what has waited for nothing but a database that is up may wait one interval. A record is due after half of it; the
 other half is what the design has for its troubles: the seven seconds for which a worker gives a batch back that found the database away, the five between two
-probes of its breaker, a worker that dies with the record (its lease's minute is told in no time here, and its try is counted).
+probes of its breaker, a worker that dies with the record (its lease's minute is told in three seconds here, and its try is counted).
 """
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from .core import Options
 
 ENTITIES = ("play_topic", "play_note", "play_counter", "play_register", "play_audit")
 TABLES = {"play_topic": "topics", "play_note": "notes", "play_counter": "counters", "play_register": "registers"}
+LEASE_S = 3.0  # a dead worker's leases end so long after it, as the tests' intervals are seconds: by the design it is a minute of an hour
 SHIM = BUILD / "fault" / "shim.so"
 SCHOOL = identity("school", "sunrise")
 
@@ -116,8 +117,7 @@ class World:
         self.died = 0  # of their own: by a failpoint, or refused memory
         self.failpoints: Callable[[Service], str] = lambda service: ""  # asked at each start of a daemon
         self.lock = threading.RLock()  # over starts and kills: nobody starts what somebody else is killing
-        # Workers that died, and until when their leases are ended for them: a minute, told in no time. A claim may arrive behind their death.
-        self.dead: dict[int, float] = {}
+        self.dead: dict[int, float] = {}  # workers that died, and when their leases end
         self.outages: list[tuple[float, float]] = []  # of the database, by the clock on the wall; one that goes on has no end
         self.buffer_lock = threading.Lock()  # one thing at a time is done to the buffer
         self._ended = threading.Event()
@@ -205,16 +205,18 @@ class World:
                         self.start(service)
             now = time.monotonic()
             if self.dead and now - looked > 0.25:
-                looked = now
+                looked, ended = now, {pid for pid, end in list(self.dead.items()) if end <= now}
                 try:
-                    self.end_leases({str(pid) for pid in self.dead})
-                    self.dead = {pid: until for pid, until in self.dead.items() if until > now}
+                    self.end_leases({str(pid) for pid in ended})
+                    with self.lock:
+                        for pid in ended:  # a claim may have arrived behind its death: three seconds are enough for that as well
+                            del self.dead[pid]
                 except redis.RedisError:
                     pass  # the buffer is away as well: later
 
     def start(self, service: Service) -> None:
         if service in self.workers and service.process.child is not None:
-            self.dead[service.process.child.pid] = time.monotonic() + 2
+            self.dead[service.process.child.pid] = time.monotonic() + LEASE_S
         armed = self.failpoints(service)
         service.environment["S24_FAILPOINTS"] = armed
         service.environment["S24_FAILPOINT_SEED"] = str(self.options.seed + self.restarts[service.name])
