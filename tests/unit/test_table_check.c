@@ -108,6 +108,7 @@ static void every_mistake_of_a_route_is_told(void **state)
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "redis"}, .handler = nothing}, "nothing can drop it");
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "ever", .tags = {"x"}}, .handler = nothing}, "no cache policy \"ever\"");
 	expect_route((struct route){HTTP_POST, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"x"}}, .handler = nothing}, "only the answer of a GET");
+	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .flags = ROUTE_STREAM, .cache = {.policy = "redis", .tags = {"x"}}, .handler = nothing}, "that is not streamed");
 	expect_route((struct route){HTTP_GET, "/x/{y}", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"y:{y}", "z:{y}.{z}"}}, .handler = nothing}, "\"z:{y}.{z}\" names what");
 	expect_route((struct route){HTTP_GET, "/x/{y}", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"y:{y"}}, .handler = nothing}, "lacks its }");
 	expect_route((struct route){HTTP_GET, "/x", ROLE_TEACHER, MAY_SELF, .cache = {.policy = "full", .tags = {"x"}, .vary = "class"}, .handler = nothing}, "differ by \"class\"");
