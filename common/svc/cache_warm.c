@@ -343,7 +343,7 @@ enum err cache_warm_answer(struct req *req)
 	const struct warm_in *in = req->in != NULL ? req->in : &nothing;
 	struct warm *w = req->daemon->warm;
 	bool of_all = req->who.role == ROLE_SUPER_ADMIN || req->who.role == ROLE_SERVICE;
-	struct uuid school = of_all ? (struct uuid){{0}} : req->who.school_id;
+	const struct uuid everywhere = {{0}}, school = of_all ? everywhere : req->who.school_id;
 	struct deadline d = deadline_sooner(req->deadline, deadline_in(req->daemon->loop, ANSWER_MS));
 	bool steered = in->pause.n != 0 || in->resume.n != 0;
 	struct warm_result sum = {0};
