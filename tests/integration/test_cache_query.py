@@ -239,3 +239,30 @@ def test_what_a_statement_declares_is_what_it_reads_and_writes(stores: TestStack
     for case, (_, why) in WRONG.items():
         assert why in complaints[case]
     assert result.returncode == 1 and f"{len(WRONG)} wrong" in result.stdout, "the tree's own statements are right"
+
+
+HEADS = {
+    "-- tables: users": "schema.table",
+    "-- tables: auth.users, AUTH.x": "schema.table",
+    "-- tables:": "schema.table",
+    "-- tables: auth.users\n-- tables: auth.classes": "written once",
+    "-- tables: a.a, a.b, a.c, a.d, a.e, a.f, a.g": "more than 6 tables",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_that_cannot_be_read_fails_the_build(folder: pathlib.Path, head: str) -> None:
+    statement = folder / "statement.sql"
+    embed = ["/usr/bin/python3", str(pathlib.Path(ROOT, "cmake/embed.py")), "sql", str(folder / "out"), str(statement)]
+    statement.write_text(f"-- no parameters\n{head}\nSELECT 1\n", encoding="utf-8")
+    result = subprocess.run(embed, capture_output=True, text=True, check=False)
+    assert result.returncode != 0 and HEADS[head] in result.stderr, result.stderr
+
+
+def test_a_head_is_embedded(folder: pathlib.Path) -> None:
+    statement = folder / "statement.sql"
+    statement.write_text("-- $1 school\n-- tables: b.two, a.one\n-- writes: a.one\nSELECT 1 FROM x.y_live_v1($1)\n-- tables: in.the_text\n", encoding="utf-8")
+    subprocess.run(["/usr/bin/python3", str(pathlib.Path(ROOT, "cmake/embed.py")), "sql", str(folder / "out"), str(statement)], check=True)
+    made = (folder / "out.c").read_text(encoding="utf-8")
+    assert '.tables = (const char *const[]){"a.one", "b.two", NULL}' in made and '.writes = (const char *const[]){"a.one", NULL}' in made
+    assert ".live = true" in made and '"in.the_text"' not in made
