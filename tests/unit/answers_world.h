@@ -37,10 +37,12 @@ static enum {
 	ACCEPTED,
 	SHORT_LIVED,
 	HUGE,
-	ONE_HOP
+	ONE_HOP,
+	PENDING
 } mode;
 static int64_t takes_ms;
-static int version; /* of what the rule loads */
+static int version;        /* of what the rule loads */
+static int64_t written_us; /* the row of PENDING */
 static bool changes_behind_the_rule;
 static struct uuid school = {{7, 7, 7}};
 
@@ -107,7 +109,9 @@ static inline enum err answer(struct req *req)
 		req_header(req, "Keep-Alive", "timeout=5");
 		req_header(req, "proxy-connection", "keep-alive");
 	}
-	req->sync = mode == IN_FLIGHT ? SYNC_IN_FLIGHT : SYNC_NONE;
+	if (mode == PENDING)
+		req->version = written_us;
+	req->sync = mode == IN_FLIGHT ? SYNC_IN_FLIGHT : mode == PENDING ? SYNC_PENDING : SYNC_NONE;
 	req->database_only = mode == DATABASE_ONLY;
 	req->status = mode == ACCEPTED ? statuses[mode] : 0;
 	req_json_begin(req);

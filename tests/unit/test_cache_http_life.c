@@ -156,6 +156,27 @@ static void an_answer_is_not_kept_past_the_instant_it_names(void **state)
 	assert_header(get("/api/v1/mine", AS("a")), "X-Cache", "MISS");
 }
 
+static void what_says_pending_is_kept_until_its_row_was_due(void **state)
+{
+	const int64_t wait_s = 30;
+
+	(void)state;
+	kit_close(k);
+	setenv("BATCH_PROCESSOR_INTERVAL", "30", 1);
+	k = kit_open(&service);
+	unsetenv("BATCH_PROCESSOR_INTERVAL");
+	wait_until(true);
+	mode = PENDING;
+	written_us = loop_real_us(k->daemon.loop);
+	get("/api/v1/mine", AS("a"));
+	later((int)wait_s - 3);
+	assert_header(get("/api/v1/mine", AS("a")), "X-Cache", "HIT"); /* its flush would have dropped it */
+	later(4);
+	assert_header(get("/api/v1/mine", AS("a")), "X-Cache", "MISS"); /* overdue by now */
+	later(6);
+	assert_header(get("/api/v1/mine", AS("a")), "X-Cache", "MISS");
+}
+
 /* ---- F8: many at once ---- */
 
 #define MANY 20
@@ -366,6 +387,7 @@ int main(void)
 		T(a_refresh_that_fails_leaves_what_is_kept),
 		T(an_aged_answer_stands_in_for_a_fault_and_never_for_a_refusal),
 		T(an_answer_is_not_kept_past_the_instant_it_names),
+		T(what_says_pending_is_kept_until_its_row_was_due),
 		T(twenty_at_once_run_the_handler_once),
 		T(what_may_not_be_shared_is_made_for_each_of_twenty),
 		T(each_of_twenty_is_told_why_he_is_refused),
