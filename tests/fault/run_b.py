@@ -20,7 +20,7 @@ CONTROL_SECS = 4
 def run(options: Options) -> Outcome:
     outcome = Outcome(NAME, options)
     with World(options, workers=2, interval_s=8, settings={"BATCH_PROCESSOR_PARALLEL_WORKERS": "10"}) as world:
-        with Residence(world, outcome), Load(world, MIX) as load:
+        with Residence(world, outcome), Load(world, MIX, connections=24, rate=2600) as load:
             with Faults(world, outcome, [Every("F4", 6, kill_buffer, first_s=3), Every("F5", 6, cut_power, first_s=6), Every("F1", 4, kill_worker),
                                          Every("F3", 9, kill_play), Every("F6", 25, stop_database, first_s=15)]):
                 time.sleep(options.secs)
