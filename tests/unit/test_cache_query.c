@@ -3,6 +3,7 @@
 #include "unit/kept_world.h"
 
 #include "svc/buffers.h"
+#include "svc/cache_internal.h"
 #include "svc/cache_query.h"
 
 static struct entity note; /* note_entity with a list */
@@ -695,6 +696,25 @@ static void without_the_cache_it_is_asked(void **state)
 	real_redis_again(&cache_server);
 }
 
+/* I1: how entries are made smaller is the operator's word. */
+static void the_codec_is_configured(void **state)
+{
+	static const char *const names[] = {"snappy", "lz4", "zstd"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		struct kit *k;
+		enum codec codec;
+
+		setenv("REDIS_COMPRESSION_ALGORITHM", names[i], 1);
+		k = kit_open(served);
+		assert_true(codec_parse(names[i], &codec));
+		assert_int_equal(k->daemon.caches->conf.codec, codec);
+		kit_close(k);
+	}
+	unsetenv("REDIS_COMPRESSION_ALGORITHM");
+}
+
 /* ---- G4 ---- */
 
 static void what_was_asked_is_counted_by_statement(void **state)
@@ -788,6 +808,7 @@ int main(void)
 		T(a_failed_statement_is_nobodys_answer),
 		T(fifty_callers_ask_once),
 		T(without_the_cache_it_is_asked),
+		T(the_codec_is_configured),
 		T(what_was_asked_is_counted_by_statement),
 		T(as_many_statements_as_there_are_take_a_bounded_place),
 	};
