@@ -205,10 +205,12 @@ SUSPENDS static void tag_person(struct req *req, struct cache_tags *tags)
 		cache_tag_id(tags, req->arena, "user:", user_id);
 }
 
+/* ERR_NOT_FOUND: the request has not what a tag is named by, and no table stands in for it, so nobody could drop the answer. */
 SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
 {
 	const struct cache_policy *p = &req->route->cache;
 	struct str names = str_of(p->names ? p->names : "");
+	bool lacks_one = false;
 
 	tags->school = req->who.school_id;
 	for (size_t i = 0; i < TAGS_MAX && p->tags[i]; i++) {
@@ -220,12 +222,15 @@ SUSPENDS static enum err make_tags(struct req *req, struct cache_tags *tags)
 			e = named_value(req, str_split(&rest, '}'), &value);
 			buf_puts(&value, str_split(&rest, '{'));
 		}
+		lacks_one |= e == ERR_NOT_FOUND;
 		if (e == ERR_NOT_FOUND)
 			continue;
 		if (e != OK)
 			return e;
 		cache_tag(tags, req->arena, arena_cstr(req->arena, kind), buf_str(&value));
 	}
+	if (lacks_one && !p->reads[0])
+		return ERR_NOT_FOUND;
 	tag_reads(req, tags);
 	if (names.n != 0)
 		cache_tag(tags, req->arena, DIRECTORY_BULK, STR(""));

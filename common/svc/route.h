@@ -73,6 +73,7 @@ enum cache_kind {
  * What a tag's braces may name: a parameter of the path or the query, me.user_id, me.teacher_id, me.student_id, me.staff_id, me.school_id, and
  * student_id and student.class_id (whom a /student route is about); several make one tag: "work:{homework_id}.{student_id}". Writes of an entity raise
  * the tags of its descriptor; a handler that writes otherwise: req_touch. An answer that is good until an instant only: req_good_until.
+ * A tag by a filter that was not given is left out, and .reads stands in for it; without .reads such an answer is not kept.
  */
 struct cache_policy {
 	const char *policy;  /* NULL: nothing is kept. "browser": the browser alone, by ETag; "cdn": shared caches too, for rows without a role; "redis": by the

@@ -114,6 +114,15 @@ static void what_holds_for_the_moment_or_one_person_is_not_kept(void **state)
 	assert_header(get("/api/v1/school", AS("b")), "X-Cache", "BYPASS");
 }
 
+static void what_nobody_could_drop_is_not_kept(void **state)
+{
+	(void)state;
+	assert_header(get("/api/v1/filtered", AS("a")), "X-Cache",
+		      "BYPASS"); /* its tag is named by a filter that was not given */
+	assert_header(get("/api/v1/filtered", AS("a")), "X-Cache", "BYPASS");
+	assert_int_equal(runs, 2);
+}
+
 static void what_is_too_large_is_told_whole_and_not_kept(void **state)
 {
 	struct kit_answer a;
@@ -427,6 +436,7 @@ int main(void)
 		T(a_students_answer_is_the_students_whoever_asks),
 		T(who_may_not_see_it_gets_no_kept_answer),
 		T(what_holds_for_the_moment_or_one_person_is_not_kept),
+		T(what_nobody_could_drop_is_not_kept),
 		T(what_is_too_large_is_told_whole_and_not_kept),
 		T(a_404_is_remembered_where_its_row_says_so_and_for_as_long),
 		T(a_404_is_not_remembered_past_the_instant_it_names),
