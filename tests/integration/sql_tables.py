@@ -4,7 +4,7 @@
 Reads: the statement becomes the body of a function that PostgreSQL parses at once (BEGIN ATOMIC), and its dependencies are the tables and columns,
 through joins, CTEs, sub-queries and quotes; functions that it calls are followed in the same way, list sources (E_live) for one. To these come the
 tables in the plan that the service's own role gets, for row security may read more. What cannot be seen into is refused: what calls it is not kept.
-Writes: the targets in the plan, and what foreign keys drag along.
+Writes: the targets in the plan, and what foreign keys drag along. What a function writes is not seen: who calls one that may says so himself.
 """
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Reader:
         self.cursor = cursor
         self.columns: dict[str, set[str]] = {}
         self.followed: set[int] = set()
+        self.volatile: set[str] = set()  # functions that may write
 
     def rows(self, sql: str, *args):
         self.cursor.execute(sql, args or None)
@@ -75,6 +76,8 @@ class Reader:
             return
         self.followed.add(oid)
         (name, language, volatile, source, parsed, arguments, kind, path), = self.rows(SEEN_INTO, oid)
+        if volatile == "v":
+            self.volatile.add(name)
         if parsed:
             self.follow(self.rows(NEEDED, oid))
         elif language == "sql" and kind == "f":
@@ -148,6 +151,15 @@ class Statement:
         self.cursor.execute("RESET ROLE")
         return reader.columns
 
+    def volatile(self) -> set[str]:
+        """Functions of ours that it calls and that may write, as far as they can be followed."""
+        reader = Reader(self.cursor)
+        try:
+            reader.body(self.types, self.body)
+        except Unknown:
+            pass  # the one that cannot be seen into has been noted
+        return reader.volatile
+
     def leaves_alone(self, table: str, columns: set[str]) -> bool:
         """Would it be let to do what it does with a right to UPDATE the other columns of the table alone?"""
         self.cursor.execute("SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname <> ALL (%s)",
@@ -190,7 +202,10 @@ def wrong_reads(statement: Statement, names: set[str]) -> str | None:
 
 
 def wrong_writes(statement: Statement, names: set[str], kept: dict[str, set[str]]) -> str | None:
-    if not names <= statement.targets:
+    functions = statement.volatile()
+    if functions and not names:
+        return f"what {', '.join(sorted(functions))} writes cannot be seen, so its head says -- writes:"
+    if not functions and not names <= statement.targets:
         return f"-- writes: says {', '.join(sorted(names - statement.targets))}, and it does not"
     for table in sorted(statement.targets - names):
         if table in kept and not statement.leaves_alone(table, kept[table]):

@@ -209,6 +209,7 @@ WITH "u" AS (SELECT id FROM "auth"."users" /* auth.classes */ WHERE full_name <>
 SELECT count(*) FROM auth.students s WHERE s.user_id IN (SELECT id FROM u)""",
     "a list source": "-- tables: homework.homework\nSELECT count(*) FROM homework.homework_live_v1($1, $2)",
     "a function with its own rights": "-- tables: auth.users\nSELECT * FROM auth.school_of_email($1)",
+    "a function that writes, as it says": "-- writes: dashboard.documents\nSELECT common.create_documents($1::text)",
     "a declared write": "-- writes: auth.users\nUPDATE auth.users SET full_name = $1 WHERE id = $2",
     "a column that nobody keeps": "UPDATE auth.users SET last_login_at = now() WHERE id = $1",
 }
@@ -222,6 +223,7 @@ WRONG = {
     "an undeclared update": ("UPDATE auth.users SET full_name = $1 WHERE id = $2", "-- writes: auth.users"),
     "a deletion within a CTE": ("WITH x AS (DELETE FROM auth.students WHERE id = $1 RETURNING 1) SELECT count(*) FROM x", "-- writes: auth.students"),
     "an insertion": ("INSERT INTO auth.teachers (id) VALUES ($1)", "-- writes: auth.teachers"),
+    "a function that may write": ("SELECT common.create_documents($1::text)", "create_documents(text) writes cannot be seen"),
     "a write that is none": ("-- writes: auth.classes\nUPDATE auth.users SET last_login_at = now() WHERE id = $1", "-- writes: says auth.classes"),
 }
 
