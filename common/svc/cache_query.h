@@ -6,8 +6,8 @@
  *	e = db_query_kept(req, &SQL_DIR_ROSTER, PG_PARAMS(PG_UUID(class_id)), &dir_student_schema, &life, NULL, &rows);
  *
  * A statement can be kept when the head of its file says what it reads: "-- tables: auth.students, auth.users" (cmake/embed.py; tests/integration/
- * check_sql.py compares that with what PostgreSQL says it reads). One that does not is asked each time. So is everything in a request that writes: what
- * is kept is no base of a write.
+ * check_sql.py compares that with what PostgreSQL says it reads, and refuses one that asks the clock: the time is a parameter). One that does not is asked
+ * each time. So is everything in a request that writes: what is kept is no base of a write.
  *
  * Over a list source (E_live) an overlay is a parameter: after a flush it is again what it was before the write, while the table is not. So it is no part
  * of the key, and it is taken behind the epochs, as the table is: db_rows_kept calls back for both. db_query_kept asks such a statement each time.

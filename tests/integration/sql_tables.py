@@ -3,7 +3,8 @@
 
 Reads: the statement becomes the body of a function that PostgreSQL parses at once (BEGIN ATOMIC), and its dependencies are the tables and columns,
 through joins, CTEs, sub-queries and quotes; functions that it calls are followed in the same way, list sources (E_live) for one. To these come the
-tables in the plan that the service's own role gets, for row security may read more. What cannot be seen into is refused: what calls it is not kept.
+tables in the plan that the service's own role gets, for row security may read more. What cannot be seen into is refused: what calls it is not kept. Nor is
+what asks the clock.
 Writes: the targets in the plan, and what foreign keys drag along. What a function writes is not seen: who calls one that may says so himself.
 """
 from __future__ import annotations
@@ -17,6 +18,10 @@ SEEN_INTO = """SELECT p.oid::regprocedure::text, l.lanname, p.provolatile, p.pro
     FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang WHERE p.oid = %s"""
 NEEDED = """SELECT d.refclassid::regclass::text, d.refobjid, d.refobjsubid FROM pg_depend AS d
     WHERE d.classid = 'pg_proc'::regclass AND d.objid = %s AND d.deptype = 'n'"""
+
+
+# In a plan's expressions: rows that are others in a moment, with no change that anybody could tell of.
+MOMENTARY = re.compile(r"\b(?:now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday|random|gen_random_uuid|nextval)\(|\b(?:CURRENT_(?:DATE|TIME)|LOCALTIME)")
 
 
 class Unknown(Exception):
@@ -145,6 +150,8 @@ class Statement:
             self.cursor.execute(f'SET LOCAL ROLE "{self.role}"')
         self.cursor.execute("PREPARE checked AS " + self.body.rstrip(";"))
         for node in plan_of(self.cursor, self.count):
+            if any(MOMENTARY.search(str(value)) for value in node.values() if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], str))):
+                raise Unknown("it asks the clock, or chance; let the time be a parameter")
             if "Relation Name" in node:
                 reader.columns.setdefault(f"{node['Schema']}.{node['Relation Name']}", set())
         self.cursor.execute("DEALLOCATE checked")

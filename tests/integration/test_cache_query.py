@@ -219,6 +219,8 @@ WRONG = {
     "a join that the planner drops": ("-- tables: auth.users\nSELECT u.id FROM auth.users AS u LEFT JOIN auth.schools AS o ON o.id = u.school_id", "auth.schools"),
     "another list source": ("-- tables: homework.homework_submissions\nSELECT count(*) FROM homework.homework_live_v1($1, $2)", "it reads homework.homework"),
     "what cannot be seen into": ("-- tables: auth.users\nSELECT common.create_documents($1::text) FROM auth.users", "cannot be seen"),
+    "the clock": ("-- tables: auth.sessions\nSELECT id FROM auth.sessions WHERE expires_at > clock_timestamp()", "asks the clock"),
+    "today": ("-- tables: auth.sessions\nSELECT id FROM auth.sessions WHERE expires_at > CURRENT_DATE", "asks the clock"),
     "a view": ("-- tables: auth.users\nSELECT count(*) FROM auth.users, pg_stat_activity", "is no table"),
     "an undeclared update": ("UPDATE auth.users SET full_name = $1 WHERE id = $2", "-- writes: auth.users"),
     "a deletion within a CTE": ("WITH x AS (DELETE FROM auth.students WHERE id = $1 RETURNING 1) SELECT count(*) FROM x", "-- writes: auth.students"),
