@@ -223,7 +223,7 @@ class Soak:
             things.append(Thing(f"mark {at}", teacher, lambda n, at=at, mark=mark: self.set(teacher, "homework", mark, {"marks_obtained": n % 20, "feedback": f"Mark{at} n{n}"}),  # type: ignore[misc]
                                 rf"Mark{at} n(\d+)", [submissions[at], pages[at]]))
         things.append(Thing("teacher's name", teacher, lambda n: self.set(teacher, "auth", "/auth/me", {"full_name": f"Tutor n{n}"}),
-                            r"Tutor n(\d+)", [(teacher, "auth", "/auth/me"), lists[1], *pages]))
+                            r"Tutor n(\d+)", [(teacher, "auth", "/auth/me"), lists[1], *pages, (student, "auth", "/classes")]))  # the last: out of memory, unasked
         things.append(Thing("pupil's name", student, lambda n: self.set(student, "auth", "/auth/me", {"full_name": f"Pupil n{n}"}),
                             r"Pupil n(\d+)", [(student, "auth", "/auth/me"), roster, *submissions]))
         things.append(Thing("roll number", "operator", self.operate, r"R n(\d+)", [roster, *submissions]))
@@ -254,6 +254,7 @@ class Soak:
         with self.lock:
             self.counts["reads"] += 1
             self.counts[headers.get("x-cache", "none").split()[0].lower()] += 1
+            self.counts[f"level {headers.get('x-cache-level', 'none').lower()}"] += 1
         if max(found) > thing.started:
             self.fault("errors", f"{path}: {thing.name} is {max(found)}, which nobody has written")
         if seen >= now:
@@ -320,6 +321,7 @@ class Soak:
         counts = self.counts
         result = {"soak": "cache", "seconds": round(time.monotonic() - began), "reads": counts["reads"], "writes": counts["writes"],
                   "hit_percent": round(100 * (counts["hit"] + counts["stale"]) / max(1, counts["reads"]), 1), "bypassed": counts["bypass"],
+                  "levels": {name.split()[1]: count for name, count in sorted(counts.items()) if name.startswith("level ")},
                   "own_stale": counts["own_stale"], "late_stale": counts["late_stale"], "others_within_bound": counts["others_within_bound"],
                   "worst_ms": round(self.worst_ms, 1), "errors": counts["errors"], "asked_again": counts["asked_again"], "repeated_tags": self.replicas.repeated() - repeated}
         with self.replicas.stack.postgres.cursor() as cursor:
