@@ -15,7 +15,8 @@
  * The rows' tags are `bulk:` of each table, and `table:` too unless the caller names tags that stand for them (they cannot where the worker's flush brings
  * rows into a table that is read without its overlay: a flush knows no lists). What changes a table raises them: entities by themselves, other
  * statements by "-- writes: auth.users" in their head, when they have run or their transaction is committed; check_sql.py misses none of those.
- * A kept answer may be made of kept rows: whatever tags one change has, they are raised in one step, so no answer is newer by its tags than its rows are.
+ * A kept answer may be made of kept rows: whatever tags one change has, they are raised in one step (or twice: cache_raise.c), so no answer stays that is
+ * newer by its tags than its rows are.
  * The key is the statement (its name, its text without comments and needless white space), the parameters with their types, the fields that the rows have,
  * the school, and the caller's role.
  */
