@@ -33,6 +33,5 @@ def run(options: Options) -> Outcome:
         outcome.faults["F15"] += world.died
         count_calls(outcome, calls)
         check_all(outcome, world, calls, injected)
-        # Each worker that dies with a record costs it a try and its place in a batch, and two a second do: one interval more is for those.
-        residence.expect(2 * INTERVAL_S)
+        residence.expect(INTERVAL_S, deaths=True)
     return outcome
