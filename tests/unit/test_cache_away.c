@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The journal of what was raised while the cache's Redis was away (cache.md I4): nothing of it is lost on the way out. */
+#define CACHE_ENGINES 3 /* the third is nobody, whose connection nothing holds up */
 #define CACHE_CALL_MS 100
 #include "unit/cache_case.h"
 
@@ -15,7 +16,7 @@ static enum err ask_redis(struct redis_args args)
 {
 	struct redis_reply reply;
 
-	return redis_call(redis[1], arena, in_ms(1000), args, &reply);
+	return redis_call(redis[2], arena, in_ms(1000), args, &reply);
 }
 
 /* Redis answers reads, and lets scripts that write wait: a call of the journal can be looked at while it is under way. */
@@ -91,12 +92,54 @@ CACHE_TEST(a_journal_that_overflows_is_a_new_generation)
 	DONE();
 }
 
+static void set_beside(void *arg)
+{
+	const struct cache_tags none = {.school = school};
+	const struct cache_life life = {.ttl_s = 60};
+	struct arena *mine = arena_new();
+
+	*(enum err *)arg = cache_set(caches[1], mine, in_ms(1000), call_of(1, "a", &none, NULL).key, &none, &life,
+				     STR("by another"));
+	arena_free(mine);
+	running--;
+}
+
+static void unpause(void *arg)
+{
+	(void)arg;
+	if (sleep_ms(loop, 40, in_ms(1000)) == OK)
+		IGNORE(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("UNPAUSE")))); /* it ends by itself, then too late for the test */
+	running--;
+}
+
+/* C3: between a caller's look, which found nothing, and his lock another process has filled it. */
+CACHE_TEST(who_gets_the_lock_after_another_has_filled_does_not_ask_the_source)
+{
+	const struct cache_tags none = {.school = school};
+	struct source s = {.text = "by the source"};
+	struct cache_call call = call_of(0, "a", &none, &s);
+	struct cache_note note;
+	enum err set = ERR_BUG;
+	struct str got;
+
+	CHECK(ask_redis(REDIS_ARGS(STR("CLIENT"), STR("PAUSE"), STR("10000"), STR("WRITE"))) == OK);
+	start_fiber(set_beside, &set);
+	CHECK(sleep_ms(loop, 10, in_ms(1000)) == OK); /* its SET waits in Redis, before the lock that is asked for now */
+	start_fiber(unpause, NULL);
+	CHECK(cache_read(caches[0], arena, in_ms(2000), &call, &got, &note) == OK);
+	while (running > 1)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	CHECK(set == OK && s.calls == 0 && str_is(got, "by another"));
+	DONE();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(what_is_raised_again_while_the_journal_is_told_is_told_again),
 		T(what_could_not_be_told_stays_in_the_journal),
 		T(a_journal_that_overflows_is_a_new_generation),
+		T(who_gets_the_lock_after_another_has_filled_does_not_ask_the_source),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
