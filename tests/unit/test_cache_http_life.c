@@ -43,14 +43,14 @@ static void a_change_is_raised_once(void **state)
 
 static void a_tag_of_two_values_drops_what_both_name_alone(void **state)
 {
-	struct kit_answer a = get("/api/v1/work/" ID_A, AS("a")), b = get("/api/v1/work/" ID_A, AS("b")),
-			  c = get("/api/v1/work/" ID_B, AS("a"));
+	struct kit_answer a = get("/api/v1/essays/" ID_A, AS("a")), b = get("/api/v1/essays/" ID_A, AS("b")),
+			  c = get("/api/v1/essays/" ID_B, AS("a"));
 
 	(void)state;
-	assert_int_equal(kit_send(k, kit_port(k), "POST", "/api/v1/work/" ID_A, AS("a"), STR("")).status, 200);
-	assert_false(same(a, get("/api/v1/work/" ID_A, AS("a"))));
-	assert_true(same(b, get("/api/v1/work/" ID_A, AS("b"))));
-	assert_true(same(c, get("/api/v1/work/" ID_B, AS("a"))));
+	assert_int_equal(kit_send(k, kit_port(k), "POST", "/api/v1/essays/" ID_A, AS("a"), STR("")).status, 200);
+	assert_false(same(a, get("/api/v1/essays/" ID_A, AS("a"))));
+	assert_true(same(b, get("/api/v1/essays/" ID_A, AS("b"))));
+	assert_true(same(c, get("/api/v1/essays/" ID_B, AS("a"))));
 }
 
 static void a_change_whose_outcome_is_unknown_drops_it_too(void **state)
