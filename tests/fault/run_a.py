@@ -14,7 +14,7 @@ from .world import World
 
 NAME, SECS, SHORT_SECS = "A", 60, 25
 MIX = {"notes": 60, "fresh": 8, "bulk": 4, "late": 5, "counters": 18, "registers": 4, "poison": 0.2}
-INTERVAL_S = 20
+INTERVAL_S, PAUSE_S = 20, 12
 
 
 def run(options: Options) -> Outcome:
@@ -33,5 +33,6 @@ def run(options: Options) -> Outcome:
         outcome.faults["F15"] += world.died
         count_calls(outcome, calls)
         check_all(outcome, world, calls, injected)
-        residence.expect(INTERVAL_S, deaths=True)
+        # For a commit that a failpoint fails the database is away: seven seconds until what was given back is due, five between two probes of the breaker.
+        residence.expect(INTERVAL_S + PAUSE_S, deaths=True)
     return outcome
