@@ -12,10 +12,10 @@ function(embed_sql target dir prefix)
   target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_BINARY_DIR}/embed)
 endfunction()
 
-# embed_lua(target dir): dir/*.lua -> lua_scripts.h and .c: `extern const struct redis_script LUA_<FILE NAME>;` with its SHA-1
-function(embed_lua target dir)
+# embed_lua(target dir prefix): dir/*.lua -> <prefix>_lua.h and .c: `extern const struct redis_script LUA_<FILE NAME>;` with its SHA-1
+function(embed_lua target dir prefix)
   file(GLOB files CONFIGURE_DEPENDS ${dir}/*.lua)
-  set(out ${CMAKE_CURRENT_BINARY_DIR}/embed/lua_scripts)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/embed/${prefix}_lua)
   add_custom_command(OUTPUT ${out}.c ${out}.h
     COMMAND /usr/bin/python3 ${EMBED_PY} lua ${out} ${files}
     DEPENDS ${files} ${EMBED_PY} VERBATIM)

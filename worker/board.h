@@ -10,8 +10,8 @@
 
 #include <pthread.h>
 
+#include "cache/cache_count.h"
 #include "flush.h"
-#include "svc/cache_count.h"
 #include "verdict.h"
 
 /* Each has its own breaker: a job goes on while another database is away. */

@@ -5,8 +5,8 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache.h"
 #include "routes.h"
-#include "svc/cache.h"
 #include "worker.h"
 #include "worker_sql.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "lua_scripts.h"
+#include "svc_lua.h"
 
 #define ITEMS_MAX 25 /* of one call: Redis does nothing else while it runs */
 

@@ -4,9 +4,9 @@
 
 #include "base/buf.h"
 #include "base/timefmt.h"
-#include "lua_scripts.h"
 #include "svc/bases.h"
 #include "svc/req.h"
+#include "svc_lua.h"
 
 #define ENTITIES_MOST 16
 #define LOOK_AT_MOST 1000 /* of retries, leases and dead letters of an entity; beyond that the answer says null */

@@ -7,8 +7,8 @@
 
 #include "base/buf.h"
 #include "base/timefmt.h"
-#include "lua_scripts.h"
 #include "svc/dicts.h"
+#include "svc_lua.h"
 
 #define HEADER_SIZE 49
 #define RECORD_FORMAT 2

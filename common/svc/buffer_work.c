@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The write buffer's other scripts: claim, ack, nack, urge, status, replay, discard. */
 #include "base/buf.h"
-#include "lua_scripts.h"
 #include "svc/buffer.h"
+#include "svc_lua.h"
 
 static struct str number_text(struct arena *arena, int64_t v)
 {

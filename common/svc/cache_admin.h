@@ -14,7 +14,7 @@
 #define S24_SVC_CACHE_ADMIN_H
 
 #include "base/schema.h"
-#include "svc/cache_index.h"
+#include "cache/cache_index.h"
 #include "svc/route.h"
 #include "svc/service.h"
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/uuid.h"
+#include "cache/cache.h"
 #include "svc/buffers.h"
-#include "svc/cache.h"
 #include "svc/cache_http.h"
 #include "svc/daemon.h"
 #include "svc/degraded.h"

@@ -11,9 +11,9 @@
 #include "base/schema.h"
 #include "base/str.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "io/loop.h"
 #include "svc/buffers.h"
-#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 #include "svc/tail.h"
 

@@ -16,7 +16,7 @@
 #ifndef S24_SVC_CACHE_EVENTS_H
 #define S24_SVC_CACHE_EVENTS_H
 
-#include "svc/cache.h"
+#include "cache/cache.h"
 #include "svc/req.h"
 #include "svc/service.h"
 

@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/timefmt.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
-#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 
 #define RING 64 /* samples of the window */

@@ -10,8 +10,8 @@
 #ifndef S24_SVC_CACHE_HEALTH_H
 #define S24_SVC_CACHE_HEALTH_H
 
-#include "svc/cache.h"
-#include "svc/cache_count.h"
+#include "cache/cache.h"
+#include "cache/cache_count.h"
 #include "svc/settings.h"
 
 struct req;
@@ -105,5 +105,8 @@ struct health_view {
 SUSPENDS void cache_health_look(struct cache_health *h, struct deadline d, struct health_view *ret);
 /* The last one, without asking anybody. */
 void cache_health_last(const struct cache_health *h, struct health_view *ret);
+
+/* cache_metrics.c: for /metrics. */
+void cache_metrics(struct daemon *d, struct buf *out);
 
 #endif

@@ -9,7 +9,7 @@
 #ifndef S24_SVC_CACHE_HTTP_H
 #define S24_SVC_CACHE_HTTP_H
 
-#include "svc/cache.h"
+#include "cache/cache.h"
 #include "svc/req.h"
 
 /* Does the kit keep this request's answer? */

@@ -10,8 +10,8 @@
 
 #include "base/str.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "svc/cache_admin.h"
-#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 #include "svc/directory.h"
 #include "svc/req.h"

@@ -8,13 +8,13 @@
 #include "base/str.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
-#include "lua_scripts.h"
 #include "svc/buffers.h"
-#include "svc/cache_internal.h"
 #include "svc/cache_warm.h"
 #include "svc/daemon.h"
 #include "svc/req.h"
+#include "svc_lua.h"
 
 #define TICK_MS 5000
 #define RUN_MS 50000       /* of a run; a target that has begun may take a request's time more … */

@@ -3,9 +3,9 @@
 #include <stdio.h>
 
 #include "base/timefmt.h"
-#include "svc/cache_count.h"
+#include "cache/cache_count.h"
+#include "cache/cache_index.h"
 #include "svc/cache_health.h"
-#include "svc/cache_index.h"
 #include "svc/cache_warm.h"
 #include "svc/daemon.h"
 #include "svc/metrics.h"

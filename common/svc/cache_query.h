@@ -23,7 +23,7 @@
 #ifndef S24_SVC_CACHE_QUERY_H
 #define S24_SVC_CACHE_QUERY_H
 
-#include "svc/cache.h"
+#include "cache/cache.h"
 #include "svc/req.h"
 
 struct query_life {

@@ -9,10 +9,10 @@
 #include "base/str.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
 #include "svc/buffers.h"
 #include "svc/cache_http.h"
-#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 #include "svc/metrics.h"
 

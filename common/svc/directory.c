@@ -6,8 +6,8 @@
 
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache.h"
 #include "io/tz.h"
-#include "svc/cache.h"
 #include "svc/daemon.h"
 
 #define DAY_S 86400u /* so long past its life a known entry stands in for auth, when that is away */

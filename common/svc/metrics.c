@@ -10,7 +10,7 @@
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "svc/buffers.h"
-#include "svc/cache_count.h"
+#include "svc/cache_health.h"
 #include "svc/daemon.h"
 #include "svc/documents.h"
 #include "svc/req.h"

@@ -7,10 +7,10 @@
 
 #include "base/timefmt.h"
 #include "base/uuid.h"
-#include "lua_scripts.h"
 #include "svc/authn_internal.h"
 #include "svc/buffers.h"
 #include "svc/rules.h"
+#include "svc_lua.h"
 
 #define REDIS_TRY_MS 300
 

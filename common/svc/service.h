@@ -23,7 +23,7 @@
 #include "io/redis.h"
 #include "io/storage.h"
 #include "io/work.h"
-#include "svc/cache.h"
+#include "cache/cache.h"
 #include "svc/cache_warm.h"
 #include "svc/entity.h"
 #include "svc/route.h"
@@ -94,6 +94,7 @@ size_t daemon_buffers(const struct daemon *d);
 struct redis *daemon_buffer_at(const struct daemon *d, size_t i);
 const char *daemon_buffer_name(const struct daemon *d, size_t i);
 struct redis *daemon_cache(const struct daemon *d);
+struct cache *daemon_caches(const struct daemon *d); /* the engine over it; NULL without a cache */
 struct storage *daemon_storage(const struct daemon *d);
 struct docstore *daemon_documents(const struct daemon *d); /* NULL without SERVICE_DOCUMENTS */
 struct work_pool *daemon_work(const struct daemon *d);   /* files */

@@ -9,10 +9,10 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
 #include "io/loop.h"
 #include "io/redis.h"
-#include "svc/cache_internal.h"
 #include "svc/daemon.h"
 
 #define CALL_MS 2000

@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
-#include "lua_scripts.h"
 #include "svc/buffers.h"
+#include "svc_lua.h"
 
 #define REFRESH_TOKEN_BYTES 32
 #define REUSE_TOLERANCE_US (10 * US_PER_S) /* a lost answer on a mobile network; the same device only */

@@ -23,11 +23,11 @@
 
 #include "base/str.h"
 #include "base/timefmt.h"
+#include "cache/cache.h"
+#include "cache/cache_index.h"
 #include "io/fiber.h"
 #include "io/http.h"
 #include "io/redis.h"
-#include "svc/cache.h"
-#include "svc/cache_index.h"
 
 enum { FIBERS = 64, KEYS = 10000, VALUE_BYTES = 1126, TAGS_OF_A_CALL = 32, HERD_MOST = 64, SOURCE_MS = 100 };
 

@@ -15,10 +15,10 @@
 #include "bench/records.h"
 #include "bench/writer/writer.h"
 #include "io/redis_sync.h"
-#include "lua_scripts.h"
 #include "services.h"
 #include "svc/buffer.h"
 #include "svc/dicts.h"
+#include "svc_lua.h"
 #include "unit/real_redis.h"
 
 enum { RECORDS = 2000, SIDES = CODEC_COUNT + 1, WITH_DICT = CODEC_COUNT };

@@ -6,7 +6,7 @@
 
 #include "base/crc32c.h"
 #include "base/str.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 #define HEAD 40
 #define TAG 16

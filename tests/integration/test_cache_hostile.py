@@ -220,7 +220,7 @@ def test_churn_leaves_no_index_entry_behind(system: TestStack) -> None:
     try:
         teacher, student = sign_in(system, "teacher"), sign_in(system, "student")
         server = system.cache.client()
-        sweep = server.script_load((ROOT / "common" / "svc" / "lua" / "cache_sweep.lua").read_text(encoding="utf-8"))
+        sweep = server.script_load((ROOT / "common" / "cache" / "lua" / "cache_sweep.lua").read_text(encoding="utf-8"))
 
         def indexed() -> set[bytes]:
             """Entries of homework's answers that an index names."""

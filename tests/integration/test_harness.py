@@ -204,7 +204,8 @@ def test_the_proxy_passes_delays_refuses_and_cuts(stores: TestStack) -> None:
 
 def test_every_command_of_the_scripts_is_granted() -> None:
     granted = set(re.findall(r"\+(\w+)", " ".join((services.READ, services.WRITE, services.STREAMS, services.PUBSUB, services.CONNECTION))))
-    lua = pathlib.Path(services.__file__).parents[2] / "common" / "svc" / "lua"
-    for script in lua.glob("*.lua"):
+    scripts = list((pathlib.Path(services.__file__).parents[2] / "common").glob("*/lua/*.lua"))
+    assert {script.parent.parent.name for script in scripts} == {"cache", "svc"}
+    for script in scripts:
         used = {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", script.read_text())} | {"xadd"}
         assert used <= granted, f"{script.name}: {used - granted}"

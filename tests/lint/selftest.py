@@ -50,7 +50,7 @@ class Layering(Tree):
             common__io__a_c='#include <event2/event.h>\n#include "base/a.h"\n#include "io_sql.h"\n',
             common__io__a_h='#include "base/a.h"\n',
             common__svc__b_internal_h="",
-            common__svc__a_c='#include <jansson.h>\n#include "svc/b_internal.h"\n#include "io/a.h"\n#include "lua_scripts.h"\n',
+            common__svc__a_c='#include <jansson.h>\n#include "svc/b_internal.h"\n#include "io/a.h"\n#include "svc_lua.h"\n',
             services__quiz__quiz_h='#include "svc/a.h"\n',
             services__quiz__a_c='#include <jansson.h>\n#include "quiz.h"\n#include "io/a.h"\n#include "quiz_sql.h"\n',
         )

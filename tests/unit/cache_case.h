@@ -7,9 +7,9 @@
 
 #include "base/str.h"
 #include "base/timefmt.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
 #include "io/redis.h"
-#include "svc/cache_internal.h"
 #include "unit/real_redis.h"
 
 #ifndef CACHE_ENGINES

@@ -5,9 +5,9 @@
 
 #include "unit/kept_world.h"
 
+#include "cache/cache_internal.h"
 #include "svc/buffers.h"
 #include "svc/cache_events.h"
-#include "svc/cache_internal.h"
 #include "svc/cache_query.h"
 
 static struct entity note; /* note_entity, with a tag */

@@ -3,7 +3,7 @@
 #include "unit/cache_case.h"
 
 #include "base/uuid.h"
-#include "svc/cache_index.h"
+#include "cache/cache_index.h"
 
 static const struct uuid second = {{9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}};
 static const struct uuid nobodys = {{0}};

@@ -9,9 +9,9 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_index.h"
 #include "svc/cache_health.h"
 #include "svc/cache_http.h"
-#include "svc/cache_index.h"
 
 /* ---- verdicts ---- */
 

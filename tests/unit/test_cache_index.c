@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 #include "base/uuid.h"
-#include "svc/cache_index.h"
+#include "cache/cache_index.h"
 
 static const struct uuid other_school = {{9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9}};
 

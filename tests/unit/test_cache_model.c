@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <time.h>
 
-#include "svc/cache_index.h"
+#include "cache/cache_index.h"
 
 enum { KEYS = 25, TAGS = 12, READERS = 12, WRITERS = 2, OWN_KEY = KEYS - 1, OWN_TAG = TAGS - 1 };
 #define OTHERS_MS 100

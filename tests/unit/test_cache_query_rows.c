@@ -2,7 +2,7 @@
 /* Rows of kept statements: which survive, which are not kept, who asks for them, and what is counted (G2, G4, I1). */
 #include "unit/kept_queries.h"
 
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 /* ---- G2: rows ---- */
 

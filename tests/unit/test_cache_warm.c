@@ -6,9 +6,9 @@
 #include "base/log.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "io/fiber.h"
 #include "svc/cache_http.h"
-#include "svc/cache_internal.h"
 #include "svc/cache_warm.h"
 
 /* ---- a service ---- */

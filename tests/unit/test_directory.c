@@ -5,8 +5,8 @@
 
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache.h"
 #include "io/tz.h"
-#include "svc/cache.h"
 #include "svc/directory.h"
 
 #define SOMEBODY "01900000-0000-7000-8000-00000000000a"

@@ -50,7 +50,7 @@ STREAMS = "+xadd +xrange +xrevrange +xread +xlen +xinfo|stream"
 CACHE = ("+info", "+dbsize", "+scan")  # its figures, and walks through its names
 PUBSUB = "+publish +subscribe +unsubscribe +psubscribe +punsubscribe"
 
-# Of the cache's names: what all services write together (common/svc/cache_internal.h), and what any may do with an entry of another.
+# Of the cache's names: what all services write together (common/cache/cache_internal.h), and what any may do with an entry of another.
 CACHE_SHARED = ("epoch:*", "index:*", "generation", "cleared", "index_size", "sweeping", "jobs:*", "place:*")
 CACHE_FREE = "(-@all +unlink ~cache:*)"
 CACHE_LOOK = "(-@all +unlink +get +getrange +exists +pttl ~cache:*)"

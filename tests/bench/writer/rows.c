@@ -18,8 +18,8 @@
 #include "homework_entity_sql.h"
 #include "io/pg_sync.h"
 #include "io/redis_sync.h"
-#include "lua_scripts.h"
 #include "svc/buffer.h"
+#include "svc_lua.h"
 #include "worker/flush.h"
 #include "writer_sql.h"
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "base/timefmt.h"
-#include "lua_scripts.h"
 #include "sim.h"
+#include "svc_lua.h"
 
 #define END_STEPS 400000 /* more than any world needs to come to rest */
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 #define ENTRIES_MAX 200000
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Counting what the cache does, and telling observers of it behind the requests' backs. */
-#include "svc/cache_count.h"
+#include "cache/cache_count.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
 #include "base/timefmt.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 #define FIRST_BUCKET_US 8
 #define TELL_US (5 * US_PER_MS)

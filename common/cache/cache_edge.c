@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 /* "class:*" and "class:5": *ret_value is "5". A pattern without * is the whole tag. */
 static bool fits(const char *pattern, struct str tag, struct str *ret_value)

@@ -6,9 +6,9 @@
 
 #include "base/str.h"
 #include "base/uuid.h"
-#include "lua_scripts.h"
-#include "svc/cache_index.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_index.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 
 #define STEP_NAMES 1000
 #define PAUSE_MS 1      /* between two steps: others come first */

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/str.h"
-#include "lua_scripts.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 
 #define KEYS_MAX 256 /* of one call: it must not hold Redis up */
 

@@ -4,8 +4,8 @@
  *
  * All of it is plain counters of the one loop thread and bounded: a kind that comes past the last place counts as "other".
  */
-#ifndef S24_SVC_CACHE_COUNT_H
-#define S24_SVC_CACHE_COUNT_H
+#ifndef S24_CACHE_COUNT_H
+#define S24_CACHE_COUNT_H
 
 #include "base/defs.h"
 #include "base/uuid.h"
@@ -13,7 +13,6 @@
 struct arena;
 struct buf;
 struct cache;
-struct daemon;
 
 /* event, what observers and metrics call it */
 #define CACHE_EVENTS(X)                                                                            \
@@ -94,8 +93,5 @@ struct cache_observed {
 /* Called some milliseconds later, from the loop and not from the request that it was in, with what has happened in its order; must not wait. `lost`: so many
  * more did not fit. Nothing is noted without an observer. fn NULL: no observer any more. */
 void cache_observe(struct cache *c, void (*fn)(void *ctx, const struct cache_observed *v, size_t n, uint64_t lost), void *ctx);
-
-/* ---- /metrics ---- */
-void cache_metrics(struct daemon *d, struct buf *out);
 
 #endif

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside of the cache engine: what its files share. Each function is of the file that its comment names. */
-#ifndef S24_SVC_CACHE_INTERNAL_H
-#define S24_SVC_CACHE_INTERNAL_H
+#ifndef S24_CACHE_INTERNAL_H
+#define S24_CACHE_INTERNAL_H
 
 #include "base/hash.h"
 #include "base/lru.h"
 #include "base/recent.h"
 #include "io/loop.h"
 #include "io/redis.h"
-#include "svc/cache.h"
-#include "svc/cache_count.h"
-#include "svc/cache_index.h"
+#include "cache/cache.h"
+#include "cache/cache_count.h"
+#include "cache/cache_index.h"
 
 #define EPOCH_LIFE_S (CACHE_LIFE_MAX_S + 86400) /* longer than any entry's, or an epoch could come back lower than an entry remembers */
 #define JOURNAL_MAX 10000                       /* tags; past it, a new generation forgets everything instead */

@@ -4,7 +4,7 @@
 
 #include "base/crc32c.h"
 #include "base/str.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
 
 #define VERSION 1
 #define HEAD 40 /* up to the tags */

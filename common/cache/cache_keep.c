@@ -4,8 +4,8 @@
 
 #include "base/str.h"
 #include "base/timefmt.h"
-#include "lua_scripts.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 
 static struct str lock_key(struct arena *arena, struct str key)
 {

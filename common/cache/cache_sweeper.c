@@ -8,10 +8,10 @@
 #include "base/str.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_index.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 #include "io/fiber.h"
-#include "lua_scripts.h"
-#include "svc/cache_index.h"
-#include "svc/cache_internal.h"
 
 #define SWEEP_S 300
 #define LOCK_LIFE_S 270

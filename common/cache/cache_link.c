@@ -12,12 +12,12 @@
 #include "base/str.h"
 #include "base/timefmt.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 #include "io/fiber.h"
-#include "lua_scripts.h"
-#include "svc/cache_internal.h"
 
-#define FAILURES_MAX \
-	3 /* in a row: the gate shuts; at once where one was waited for in vain, for the request would wait again at its next call */
+/* In a row: the gate shuts. At once where one was waited for in vain, for the request would wait again at its next call. */
+#define FAILURES_MAX 3
 #define PROBE_MS 250    /* of a shut gate */
 #define POLL_MS 1000    /* of the generation, should its message be lost */
 #define POLL_SOON_MS 40 /* while there is something in memory that is given out unasked */

@@ -5,8 +5,8 @@
 
 #include "base/str.h"
 #include "base/uuid.h"
+#include "cache/cache_internal.h"
 #include "io/crypto.h"
-#include "svc/cache_internal.h"
 
 #define HASH_TEXT 32
 

@@ -11,9 +11,9 @@
 #include "base/failpoint.h"
 #include "base/str.h"
 #include "base/timefmt.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 #include "io/fiber.h"
-#include "lua_scripts.h"
-#include "svc/cache_internal.h"
 
 #define LOOK_AGAIN_MS 50    /* while another process fills: its message may be lost */
 #define PATIENCE_US 3000000 /* then it is filled without waiting for the other */

@@ -15,8 +15,8 @@
  * A route does all this by its cache_policy (route.h, cache_http.h), an entity by its tags and lifetimes: handlers do not come here.
  * The cache being away, slow or full never fails a caller. Everything is bounded: entries by CACHE_ENTRY_MAX, memory by CACHE_MEMORY_BYTES.
  */
-#ifndef S24_SVC_CACHE_H
-#define S24_SVC_CACHE_H
+#ifndef S24_CACHE_CACHE_H
+#define S24_CACHE_CACHE_H
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -26,7 +26,6 @@
 #include "io/codec.h"
 
 struct cache;
-struct daemon;
 
 #define CACHE_ENTRY_MAX (12u << 20)
 #define CACHE_TAGS_MAX 12 /* of an entry */
@@ -61,7 +60,6 @@ struct cache_conf {
 MUST_CHECK enum err cache_open(struct loop *loop, const struct cache_conf *conf, struct cache **ret);
 void cache_close(struct cache *c);        /* its fibers end; before the fibers are drained */
 struct cache *cache_free(struct cache *c);
-struct cache *daemon_caches(const struct daemon *d); /* the daemon's engine; NULL without a cache */
 
 /* ---- names ---- */
 /* cache:<env>:<service>:v<generation>:{<school>}:<kind>:<part>:… Different parts never make one key; past CACHE_KEY_MAX the end is a hash of it all. */

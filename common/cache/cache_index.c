@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Invalidation by tags, in one school and in all of them, and what the tag indexes hold. */
-#include "svc/cache_index.h"
+#include "cache/cache_index.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/str.h"
 #include "base/uuid.h"
-#include "lua_scripts.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_internal.h"
+#include "cache_lua.h"
 
 #define TAGS_AT_ONCE 32 /* of one call */
 #define HEAD_ARGS 5

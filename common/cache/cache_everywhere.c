@@ -8,8 +8,8 @@
 
 #include "base/str.h"
 #include "base/uuid.h"
-#include "svc/cache_index.h"
-#include "svc/cache_internal.h"
+#include "cache/cache_index.h"
+#include "cache/cache_internal.h"
 
 #define FOUND_MAX 100000 /* tags of schools that one call raises */
 

@@ -12,10 +12,10 @@
  * Invalidation follows no edges, for entries carry the tags of all that they depend on (cache.h, struct cache_edge): raising a part's tag reaches every
  * whole that shows it, whoever raises.
  */
-#ifndef S24_SVC_CACHE_INDEX_H
-#define S24_SVC_CACHE_INDEX_H
+#ifndef S24_CACHE_INDEX_H
+#define S24_CACHE_INDEX_H
 
-#include "svc/cache.h"
+#include "cache/cache.h"
 
 #define INDEX_CHUNK 200 /* a call takes Redis three to five µs for each */
 
