@@ -156,7 +156,7 @@ SUSPENDS static enum err unlink_some(struct cache *c, struct arena *arena, struc
 /* Names by their hashes: a dry run's memory of what it has counted. */
 struct seen {
 	uint64_t *v;
-	size_t n, cap;
+	size_t n, cap; /* a power of two, or 0 */
 };
 
 static bool seen_add(struct seen *s, struct str key)
@@ -168,19 +168,19 @@ static bool seen_add(struct seen *s, struct str key)
 
 		larger.v = mem_zalloc(larger.cap * sizeof(*larger.v));
 		for (size_t i = 0; i < s->cap; i++) {
-			size_t at = s->v[i] % larger.cap;
+			size_t at = s->v[i] & (larger.cap - 1);
 
 			if (s->v[i] == 0)
 				continue;
 			while (larger.v[at] != 0)
-				at = (at + 1) % larger.cap;
+				at = (at + 1) & (larger.cap - 1);
 			larger.v[at] = s->v[i];
 		}
 		larger.n = s->n;
 		free(s->v);
 		*s = larger;
 	}
-	for (size_t at = hash % s->cap;; at = (at + 1) % s->cap) {
+	for (size_t at = hash & (s->cap - 1);; at = (at + 1) & (s->cap - 1)) {
 		if (s->v[at] == hash)
 			return false;
 		if (s->v[at] == 0) {

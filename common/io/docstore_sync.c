@@ -65,6 +65,7 @@ static struct docstore_mongo *database_of(struct docstore_sync *s, const char *s
 	return s->databases[s->n++];
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the job writes them */
 enum err docstore_sync_upsert(struct docstore_sync *s, const struct doc_batch *b, enum doc_outcome *outcomes, int64_t *versions)
 {
 	struct mongo_job j = {.s = database_of(s, b->service, b->arena),

@@ -108,7 +108,9 @@ static struct list words_of(const char *text, struct arena *arena)
 
 static double ms(uint64_t us)
 {
-	return (double)(us / 10) / 100;
+	uint64_t hundredths = us / 10;
+
+	return (double)hundredths / 100;
 }
 
 static void top_of(const struct query_stat *s, struct arena *arena, struct query_top *to)

@@ -142,7 +142,7 @@ void query_pack(const struct schema *s, const struct list *rows, struct buf *out
 {
 	struct field field;
 	struct schema whole = wrapping(s, &field);
-	struct packed p = {.row.f.set = 1, .rows = *rows};
+	struct packed p = {.row = {.f = {.set = 1}}, .rows = *rows};
 
 	for (size_t i = 0; s->row && i < rows->n; i++)
 		buf_put(out, (const char *)rows->v + i * s->size + offsetof(struct row, id), HEAD_SIZE);

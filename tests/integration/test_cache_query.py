@@ -187,12 +187,14 @@ def test_a_roster_is_read_once_for_all_its_teachers_and_follows_a_name(stack: Te
     before = me(student)
     try:
         rename(student, "Roster Before")
+        teacher.get(path)
+        time.sleep(0.5)  # what is made ahead behind a change is made by now
         watch = Watch(auth, "dir_roster")
         for client in (teacher, admin, teacher):
             names = {one["full_name"] for one in client.get(path).json["students"]}
             assert "Roster Before" in names
-        # By role at most; what is given to the second teacher may also be the whole answer.
-        assert auth.counts("dir_roster")["miss_count"] - watch.before["miss_count"] <= 2 or watch.is_old()
+        # By role at most: the admin's.
+        assert auth.counts("dir_roster")["miss_count"] - watch.before["miss_count"] <= 1 or watch.is_old()
         rename(student, "Roster After")
         for client in (admin, teacher):
             names = {one["full_name"] for one in client.get(path).json["students"]}
