@@ -143,11 +143,12 @@ void query_pack(const struct schema *s, const struct list *rows, struct buf *out
 	struct field field;
 	struct schema whole = wrapping(s, &field);
 	struct packed p = {.row = {.f = {.set = 1}}, .rows = *rows};
+	uint32_t n = (uint32_t)rows->n;
 
 	for (size_t i = 0; s->row && i < rows->n; i++)
 		buf_put(out, (const char *)rows->v + i * s->size + offsetof(struct row, id), HEAD_SIZE);
 	row_pack(&whole, &p, out);
-	buf_put(out, &(uint32_t){(uint32_t)rows->n}, sizeof(uint32_t));
+	buf_put(out, &n, sizeof(n));
 }
 
 enum err query_unpack(const struct schema *s, struct str bytes, struct arena *arena, struct list *ret)
