@@ -237,7 +237,7 @@ static void add_audit_and_events(struct change *c)
 				add_item(c, audit, record);
 		}
 		while ((event = envelope_next(service, item->entity, old_row(item), row, &from)) != NULL)
-			change_event(c, event->type, row->id, envelope_data(c->req, event, row));
+			change_event(c, event->type, row->id, envelope_data(c->req, event, old_row(item), row));
 	}
 	c->n_rows = n;
 }

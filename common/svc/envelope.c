@@ -64,12 +64,13 @@ const struct event_row *envelope_next(const struct service *s, const struct enti
 
 	for (; s->events && s->events[*from].type; (*from)++) {
 		const struct event_row *event = &s->events[*from];
-		uint64_t fields;
+		uint64_t fields, changes;
 
 		if (event->entity != e || (event->on & on) == 0)
 			continue;
 		fields = field_mask(e, event->fields, ARRAY_LEN(event->fields));
-		if (on == ON_UPDATE && fields != 0 && (row_changes(e->schema, old, row) & fields) == 0)
+		changes = on == ON_UPDATE ? row_changes(e->schema, old, row) : UINT64_MAX;
+		if (changes == 0 || (fields != 0 && (changes & fields) == 0))
 			continue;
 		if (on == ON_CREATE && fields != 0 && (((const struct fields *)row)->set & fields) == 0)
 			continue; /* made without them: a mark before anything was handed in */
@@ -79,10 +80,29 @@ const struct event_row *envelope_next(const struct service *s, const struct enti
 	return NULL;
 }
 
-struct str envelope_data(struct req *req, const struct event_row *event, const void *row)
+/* ,"changes":["title","due_date"]} in the place of the object's end. */
+static void put_changes(const struct schema *s, uint64_t changes, struct buf *object)
 {
+	const char *between = object->n > 2 ? ",\"changes\":[" : "\"changes\":[";
+
+	object->n--;
+	for (size_t i = 0; i < s->n; i++) {
+		if ((changes >> i & 1) == 0)
+			continue;
+		buf_printf(object, "%s\"%s\"", between, s->fields[i].name);
+		between = ",";
+	}
+	buf_puts(object, STR("]}"));
+}
+
+struct str envelope_data(struct req *req, const struct event_row *event, const void *old, const void *row)
+{
+	const struct schema *s = event->entity->schema;
+	uint64_t changes = old && row && ((const struct row *)row)->deleted_at == 0 ? row_changes(s, old, row) : 0;
 	struct buf b = buf_in(req->arena);
 
-	json_encode_some(event->entity->schema, row, field_mask(event->entity, event->data, ARRAY_LEN(event->data)), &b);
+	json_encode_some(s, row, field_mask(event->entity, event->data, ARRAY_LEN(event->data)), &b);
+	if (changes != 0)
+		put_changes(s, changes, &b);
 	return buf_str(&b);
 }

@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 import pytest
-from scene import (NOBODY, PDF, SECOND, assign, class_id, flush, homework_fields, problem, row, sign_in, student_id, subject_id, today,
+from scene import (FIRST, NOBODY, PDF, SECOND, assign, class_id, flush, homework_fields, identity, problem, row, sign_in, student_id, subject_id, today,
                    unsynced)
 
 from harness import Answer, Client, TestStack
@@ -356,6 +356,7 @@ def test_other_people_do_not(stack: TestStack, teacher: Client) -> None:
 # ---- again and again ----------------------------------------------------------------------------------------------------------------
 
 def test_an_idempotency_key_replays(stack: TestStack, teacher: Client) -> None:
+    """cache.md J1, with the two tests below and the degraded ones (test_degraded.py)."""
     key, fields = uuid.uuid4().hex, homework_fields()
     files = [("attachments", "a.pdf", "application/pdf", PDF)]
     first = teacher.multipart("POST", "/teacher/homework", fields, files, {"Idempotency-Key": key})
@@ -471,3 +472,27 @@ def test_events_are_told_in_the_same_call(stack: TestStack, teacher: Client, stu
     told = [one["type"].split(".", 2)[2] for one in reversed(entries) if homework_id in json.dumps(one)]
     assert told == ["homework.assigned.v1", "homework.submitted.v1", "homework.graded.v1", "homework.updated.v1", "homework.deleted.v1"]
     assert len({one["id"] for one in entries}) == len(entries)
+
+
+def test_who_listens_is_told_what_has_changed_and_nothing_when_nothing_has(stack: TestStack, teacher: Client) -> None:
+    """cache.md D3: one message with its scope, ids, tags, changes and time."""
+    homework_id = assign(teacher)["id"]
+    heard = stack.buffer.client().pubsub(ignore_subscribe_messages=True)
+    heard.subscribe("homework:updated")
+    try:
+        heard.get_message(timeout=1)
+        for title in ("told", "told", "told again"):
+            assert teacher.put(f"/teacher/homework/{homework_id}", {"title": title, "max_marks": 20}).status == 200
+        told = []
+        until = time.monotonic() + 5
+        while len(told) < 2 or time.monotonic() < until - 4:
+            assert time.monotonic() < until, told
+            if (message := heard.get_message(timeout=0.1)) and homework_id in message["data"].decode():
+                told.append(json.loads(message["data"]))
+    finally:
+        heard.close()
+    assert [(one["subject"], one["data"]["title"], one["data"]["changes"]) for one in told] == [
+        (homework_id, "told", ["title"]), (homework_id, "told again", ["title"])]
+    for one in told:
+        assert one["data"]["class_id"] == class_id() and one["schoolid"] == identity("school", FIRST) and one["time"]
+        assert f"homework:{homework_id}" in one["cachetags"].split()

@@ -283,6 +283,7 @@ def test_nobody_may_delete_and_no_age_is_young(world: World) -> None:
 
 
 def test_the_lag_of_a_group_is_what_it_has_not_read(world: World) -> None:
+    """cache.md J4. Audit records themselves are no stream: they are in the PUT of what they tell of, and go with the buffer's protocol."""
     stream = "events:homework"
     for at in range(5):
         world.buffer.xadd(stream, {"e": "{}", "v": str(at)})

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The document store's conformance suite: every test_docstore_*.c runs over both drivers, PostgreSQL always, MongoDB where S24_TEST_MONGO_URI names
+ * The document store's conformance suite (cache.md J5): every test_docstore_*.c runs over both drivers, PostgreSQL always, MongoDB where S24_TEST_MONGO_URI names
  * a server (tools/s24/mongo_server.sh starts one). A test is a fiber; `store`, `scope` (a school of its own), `other` and `collection` are there.
  */
 #ifndef S24_DOCSTORE_CASE_H

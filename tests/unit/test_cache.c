@@ -332,7 +332,7 @@ static void names_never_meet(void **state)
 	assert_non_null(memmem(got.p, got.n, ":%2A%3F%5B%7B%7E%25", 19));
 }
 
-/* Of a cluster (docs/decisions/018): what stands in the first braces decides about the slot. */
+/* I6, of a cluster (docs/decisions/018): what stands in the first braces decides about the slot. */
 static void everything_of_a_school_has_the_same_braces(void **state)
 {
 	char text[600];

@@ -28,7 +28,7 @@ SUSPENDS static enum err put_alone(struct req *req, const struct entity *e, void
 	audit_values(req, e->schema, NULL, row, &old_json, &new_json);
 	audit = audit_new(req, "create", e->name, ((struct row *)row)->id, old_json, new_json);
 	event = envelope_next(service, e, NULL, row, &from);
-	envelope = envelope_new(req, event->type, ((struct row *)row)->id, envelope_data(req, event, row));
+	envelope = envelope_new(req, event->type, ((struct row *)row)->id, envelope_data(req, event, NULL, row));
 	of_row = pg_row_params(e->schema, row, req->arena);
 	of_audit = pg_row_params(&audit_row_schema, audit, req->arena);
 	all = arena_array(req->arena, of_row.n + of_audit.n + 4, sizeof(*all));
