@@ -22,7 +22,7 @@ from .stack import MONGO_SCRIPT
 PYTHON = "/usr/bin/python3"
 # Programs in which threads meet: the pool, what runs on it, and the worker's flush. Every commit runs them under ThreadSanitizer; `all` runs everything.
 THREADED = ("test_log", "test_loop", "test_await", "test_afresh", "test_work", "test_storage", "test_docstore_versions", "test_documents",
-            "test_worker_flush", "test_failpoint")
+            "test_worker_flush", "test_worker_flush_fails", "test_failpoint")
 CORES = str(os.cpu_count() or 2)
 
 

@@ -1,0 +1,1 @@
+target_link_libraries(test_worker_flush_fails PRIVATE s24_worker)
