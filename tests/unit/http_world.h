@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server, its clients and a clock that stands still, all on one thread: for test_http_server.c and test_http_stream.c. */
+/* A server, its clients and a clock that stands still, all on one thread: for test_http_server*.c and test_http_stream.c. */
 #ifndef S24_TESTS_HTTP_WORLD_H
 #define S24_TESTS_HTTP_WORLD_H
 
