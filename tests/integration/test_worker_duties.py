@@ -11,11 +11,11 @@ import psycopg2
 import pytest
 from s24 import audit
 from s24.servers import Postgres
-from test_worker import PUT_ROWS, WORKER, World, metric
+from worker_world import World, metric, needs_worker
 
 from harness import wait_for
 
-pytestmark = pytest.mark.skipif(not (PUT_ROWS.exists() and WORKER.exists()), reason=f"no worker in {PUT_ROWS.parent} (S24_BUILD)")
+pytestmark = needs_worker
 GHOST = "0a000000-0000-0000-0000-0000000fffff"
 ROWS = "INSERT INTO homework.audit_logs (id, school_id, action, entity_type, old_values, created_at) SELECT gen_random_uuid(), gen_random_uuid(), "
 
