@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The administration of the caches over real daemons: what one keeps another invalidates, counts and shows; what is no cache is never touched."""
+"""The administration of the caches over real daemons: what one keeps another invalidates, counts and shows."""
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -12,82 +11,18 @@ import uuid
 from typing import Any
 
 import pytest
-import redis
+from cache_scene import by, data, entries, invalidate, kept, new_work, numbers, plant, school, state, store
+from cache_scene import platform, teacher  # noqa: F401  the fixtures are asked for by their names
 from s24.seed import seed
-from scene import FIRST, NOBODY, SECOND, assign, identity, problem, row, sign_in, student_id
+from scene import NOBODY, SECOND, problem, row, sign_in, student_id
 
 from harness import Answer, Client, TestStack, wait_for
 
 LOOKS = ("/cache/stats", "/cache/query-stats", "/cache/tags", "/cache/performance-report", "/cache/health")
-numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def platform(stack: TestStack) -> Client:
-    return sign_in(stack, "super_admin")
-
-
-@pytest.fixture(scope="module")
-def teacher(stack: TestStack) -> Client:
-    return sign_in(stack, "teacher")
-
-
-def store(stack: TestStack) -> redis.Redis:
-    return stack.cache.client()
-
-
-def entries(stack: TestStack, pattern: str = "*") -> list[str]:
-    """Names of entries: of any service, and of this generation."""
-    generation = int(store(stack).get("cache:test:generation"))
-    return sorted(key.decode() for key in store(stack).scan_iter(f"cache:test:*:v{generation}:{pattern}", count=1000) if not key.endswith(b"~lock"))
-
-
-def new_work(teacher: Client, **more: Any) -> str:
-    """A new homework. A moment after it the teacher's list is warmed, so that a test who wants to see it missing waits for that."""
-    made = assign(teacher, **more)["id"]
-    time.sleep(0.5)
-    return made
-
-
-def kept(client: Client, path: str) -> str:
-    """Asks until the answer comes out of the cache; the value of X-Cache at last."""
-    answer = client.get(path)
-    assert answer.status == 200, str(answer)
-    wait_for(f"{path} is kept", lambda: client.get(path).headers.get("x-cache") == "HIT", 5)
-    return "HIT"
-
-
-def state(client: Client, path: str) -> str:
-    """X-Cache. On a busy machine the cache may be late and is gone past for a moment, which changes nothing in it."""
-    deadline = time.monotonic() + 5
-    while (answer := client.get(path)).headers.get("x-cache") == "BYPASS" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert answer.status == 200, str(answer)
-    return answer.headers.get("x-cache", "none")
-
-
-def data(answer: Answer) -> dict[str, Any]:
-    assert answer.status == 200, str(answer)
-    assert answer.headers["cache-control"] == "no-store" and answer.json["success"] is True
-    return answer.json["data"]
-
-
-def invalidate(platform: Client, **body: object) -> dict[str, Any]:
-    return data(platform.post("/cache/invalidate", body))
-
-
-def by(outcome: dict[str, Any], selector: str, value: str | None = None) -> dict[str, Any]:
-    found = [one for one in outcome["invalidated_by"] if one["selector"] == selector and value in (None, one["value"])]
-    assert len(found) == 1, outcome
-    return found[0]
 
 
 def records(stack: TestStack, action: str) -> int:
     return int(row(stack, "SELECT count(*) FROM auth.audit_logs WHERE action = %s AND entity_type = 'cache'", action)[0])
-
-
-def school(name: str = FIRST) -> str:
-    return identity("school", name)
 
 
 def service_token(stack: TestStack, name: str) -> str:
@@ -333,13 +268,6 @@ def test_the_expired_are_told_apart(stack: TestStack, platform: Client, teacher:
     assert found["removed"] == live and found["expired"] == 4 and found["complete"] is True
 
 
-def plant(stack: TestStack, name: str, owner: str = "homework", where: str = "") -> str:
-    """A name of an entry, whatever is in it."""
-    key = f"cache:test:{owner}:v{int(store(stack).get('cache:test:generation'))}:{{{where or school()}}}:{name}"
-    store(stack).set(key, b"x", ex=600)
-    return key
-
-
 def test_several_selectors_are_all_applied_and_each_is_reported(stack: TestStack, platform: Client, teacher: Client) -> None:
     """H1, B8: no selector is passed over, an entry is counted once."""
     work, other = new_work(teacher), new_work(teacher)
@@ -493,158 +421,6 @@ def test_without_redis_it_says_so_and_makes_up_for_it(stack: TestStack, platform
     wait_for("auth has told Redis", lambda: data(platform.get("/cache/stats"))["engine"]["up"] is True, 10)
     assert int(store(stack).get(epoch)) > before
     wait_for("homework is back", lambda: state(teacher, f"/teacher/homework/{work}") == "HIT", 10)
-
-
-# ---- H2, K1: what is no cache -----------------------------------------------------------------------------------------------------------
-
-
-def clear(platform: Client) -> None:
-    assert data(platform.post("/cache/clear-all", {"confirm": True}))["cleared"] is True
-
-
-def drop_by_pattern(platform: Client) -> None:
-    invalidate(platform, pattern="*")
-
-
-SWEEPING = pytest.mark.parametrize("sweep", [clear, drop_by_pattern])
-
-
-@pytest.mark.parametrize("body", [{}, {"confirm": False}, {"reason": "x"}, {"confirm": None}])
-def test_clearing_needs_a_word(stack: TestStack, platform: Client, body: dict[str, Any]) -> None:
-    """H2"""
-    generation = store(stack).get("cache:test:generation")
-    problem(platform.post("/cache/clear-all", body), 400, "confirmation_required")
-    assert store(stack).get("cache:test:generation") == generation
-
-
-def test_clearing_drops_everything_for_every_daemon_and_frees_it(stack: TestStack, platform: Client, teacher: Client) -> None:
-    """H2: by a new generation; what was there is freed behind the answer."""
-    paths = ("/auth/me", "/teacher/classes", "/teacher/homework")
-    for path in paths:
-        kept(teacher, path)
-    old = entries(stack)
-    clear(platform)
-    time.sleep(0.1)  # so long may another daemon not know of it
-    for path in paths:
-        assert state(teacher, path) == "MISS", path
-    wait_for("what was kept is freed", lambda: store(stack).exists(*old) == 0, 20)
-
-
-def test_what_is_asked_while_cleared_entries_are_freed_waits_for_it(stack: TestStack, platform: Client) -> None:
-    """H2, B9: freeing goes in short steps, and a walk of the administration's comes behind it."""
-    name = f"kind{next(numbers)}"
-    for start in range(0, 30000, 1000):
-        store(stack).mset({f"cache:test:auth:v1:{{all}}:{name}:{start + i}": b"x" for i in range(1000)})
-    clear(platform)
-    for _ in range(3):
-        assert by(invalidate(platform, user_id=NOBODY), "user")["complete"] is True
-    wait_for("it is freed", lambda: not any(True for _ in store(stack).scan_iter(f"cache:test:auth:v1:{{all}}:{name}:*", count=5000)), 20)
-
-
-@SWEEPING
-def test_sessions_survive(stack: TestStack, platform: Client, sweep: Any) -> None:
-    """H2"""
-    pupil = sign_in(stack, "student", 2)
-    before = sorted(stack.buffer.client().scan_iter("session:*"))
-    store(stack).set("session:planted", "1", ex=600)
-    sweep(platform)
-    assert sorted(stack.buffer.client().scan_iter("session:*")) == before and store(stack).exists("session:planted")
-    assert pupil.get("/auth/me").status == 200
-
-
-@SWEEPING
-def test_what_was_revoked_stays_so(stack: TestStack, platform: Client, sweep: Any) -> None:
-    """H2: nobody comes back to life."""
-    gone = sign_in(stack, "student", 3)
-    assert gone.get("/auth/me").status == 200
-    assert gone.post("/auth/logout").status in (200, 204)
-    problem(gone.get("/auth/me"), 401)
-    store(stack).set("revoked:planted", "1", ex=600)
-    sweep(platform)
-    problem(gone.get("/auth/me"), 401)
-    time.sleep(1.1)  # longer than a session is remembered by a process
-    problem(gone.get("/auth/me"), 401)
-    assert store(stack).exists("revoked:planted")
-
-
-@SWEEPING
-def test_the_write_buffer_survives(stack: TestStack, platform: Client, teacher: Client, sweep: Any) -> None:
-    """H2, K1: what is written and not yet in the database."""
-    work = new_work(teacher)
-    record = f"write_buffer:homework:{work}".encode()
-    held = stack.buffer.client().dump(record)
-    store(stack).set("write_buffer:homework:planted", "1", ex=600)
-    sweep(platform)
-    if held is not None:  # a flush may have been quicker than this test
-        assert stack.buffer.client().dump(record) in (held, None)
-    assert teacher.get(f"/teacher/homework/{work}").json["id"] == work
-    assert store(stack).exists("write_buffer:homework:planted")
-
-
-@SWEEPING
-def test_idempotency_keys_survive(stack: TestStack, platform: Client, teacher: Client, sweep: Any) -> None:
-    """H2: a retry after it is still a retry."""
-    key = str(uuid.uuid4())
-    first = assign(teacher, headers={"Idempotency-Key": key}, title="once", due_date="2030-01-01")
-    store(stack).set("idem:planted", "1", ex=600)
-    sweep(platform)
-    second = assign(teacher, headers={"Idempotency-Key": key}, title="once", due_date="2030-01-01")
-    assert second["id"] == first["id"] and store(stack).exists("idem:planted")
-
-
-@SWEEPING
-def test_locks_survive(stack: TestStack, platform: Client, sweep: Any) -> None:
-    """H2: the worker's leases, a fill's lock, anybody's."""
-    names = ("lock:planted", "wb:lock:planted", "sweep:planted")
-    fill = plant(stack, "kind:x") + "~lock"
-    for client in (stack.buffer.client(), store(stack)):
-        for name in names:
-            client.set(name, "1", ex=600)
-    store(stack).set(fill, "1", ex=600)
-    sweep(platform)
-    assert all(client.exists(*names) == len(names) for client in (stack.buffer.client(), store(stack)))
-    if sweep is drop_by_pattern:
-        assert store(stack).exists(fill)
-    for client in (stack.buffer.client(), store(stack)):
-        client.delete(*names)
-
-
-@SWEEPING
-def test_nothing_else_of_either_redis_goes(stack: TestStack, platform: Client, sweep: Any) -> None:
-    """H2, K1: rate limits, streams, boards of other environments, the buffer's scopes: whatever is no entry of this environment."""
-    planted = ["rate:auth:planted", "directory:1:class:2", "events:planted", "meta:write_buffer:homework:planted", "wb:pending:planted",
-               "cache:other:homework:v1:{all}:http:x", "leaderboard:planted", "cache", "cachet:test:homework:v1:{all}:x"]
-    for client in (stack.buffer.client(), store(stack)):
-        for name in planted:
-            client.sadd(name, "1")
-    sweep(platform)
-    for client in (stack.buffer.client(), store(stack)):
-        assert client.exists(*planted) == len(planted)
-        client.delete(*planted)
-
-
-def test_warming_never_touches_the_write_buffer(stack: TestStack, platform: Client, teacher: Client) -> None:
-    """K1: and what it makes is read like any other."""
-    work = new_work(teacher)
-    before = {key: stack.buffer.client().type(key) for key in stack.buffer.client().scan_iter("write_buffer:homework:*")}
-    data(platform.post("/cache/warm", {}))
-    after = {key: stack.buffer.client().type(key) for key in stack.buffer.client().scan_iter("write_buffer:homework:*")}
-    assert set(after.items()) <= set(before.items()), "a flush may have taken some"
-    assert teacher.get(f"/teacher/homework/{work}").status == 200
-
-
-def test_the_buffer_does_not_evict(stack: TestStack) -> None:
-    """K1, I3: it has an instance of its own, which refuses rather than forgets."""
-    assert stack.buffer.client().config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-    assert stack.buffer.port != stack.cache.port
-
-
-def test_the_administration_in_one_redis_with_the_buffer(stack: TestStack) -> None:
-    """What is named above holds by names, not by the instance: the caches' user may not even reach the rest."""
-    for name in ("session:1", "write_buffer:homework:1", "idem:homework:1", "wb:hlc"):
-        homework = redis.Redis(port=stack.cache.port, username="homework", password=stack.password("redis_homework"))
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            homework.unlink(name)
 
 
 def test_without_a_database_figures_are_shown_and_nothing_goes_unrecorded() -> None:
