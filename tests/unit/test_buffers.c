@@ -77,9 +77,10 @@ static bool load(const char *urls, struct settings *ret, char *said, size_t size
 	unsetenv("REDIS_BUFFER_URLS");
 	snprintf(said, size, "%.*s", (int)problems.n, problems.p != NULL ? problems.p : "");
 	*ret = d.settings;
-	for (size_t i = 0; i < d.settings.n_buffers; i++)
-		ret->buffers[i].name = strdup(d.settings.buffers[i].name),
+	for (size_t i = 0; i < d.settings.n_buffers; i++) {
+		ret->buffers[i].name = strdup(d.settings.buffers[i].name);
 		ret->buffers[i].url = strdup(d.settings.buffers[i].url);
+	}
 	buf_done(&problems);
 	arena_free(d.arena);
 	return e == OK;
