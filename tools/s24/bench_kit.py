@@ -71,6 +71,24 @@ def cpu_us(pid: int) -> float:
     return total / 1000
 
 
+def family_us(parent: int) -> float:
+    """What the children of a process have used, those of PostgreSQL: those that live, and those that have ended."""
+    def stat(folder: pathlib.Path) -> list[str]:
+        return (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+
+    def ended() -> list[str]:
+        return stat(pathlib.Path(f"/proc/{parent}"))[13:15]
+
+    while True:
+        before, living = ended(), 0
+        for folder in pathlib.Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and stat(folder)[1] == str(parent):
+                    living += int((folder / "schedstat").read_text(encoding="ascii").split()[0])
+        if ended() == before:  # else one has ended meanwhile, and stands on both sides or on neither
+            return living / 1000 + sum(map(int, before)) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 def memory(pid: int, what: str) -> int:
     """VmRSS: all resident; RssAnon: the process's own."""
     found = re.search(rf"^{what}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
@@ -94,6 +112,8 @@ class Load:
                                                                           r"99%\s+([\d.]+)(us|ms|s)"))
         assert rate and count and p50 and p99
         self.rate = float(rate.group(1))
+        if self.rate == 0:
+            raise StackError(f"{url} with {connections} connections: not one answer in {seconds:g} s")
         self.cpu_us = spent / max(1, int(count.group(1)))
         self.p50_us, self.p99_us = (float(found.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[found.group(2)] for found in (p50, p99))
 
@@ -106,7 +126,7 @@ def machine_us() -> tuple[float, float]:
 
 def own_us(pids: Sequence[int]) -> float:
     mine = os.times()
-    return sum(map(cpu_us, pids)) + 1e6 * (mine.user + mine.system + mine.children_user + mine.children_system)
+    return sum(cpu_us(pid) + family_us(pid) for pid in pids) + 1e6 * (mine.user + mine.system + mine.children_user + mine.children_system)
 
 
 def others_percent(work: Callable[[], object], pids: Sequence[int]) -> float:

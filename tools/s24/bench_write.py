@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .base import HOST, ROOT, Account, Process, StackError, free_ports, program, raise_file_limit, wait_for
-from .bench_kit import Bed, Load, Report, alternate, cores, cpu_us, pin
+from .bench_kit import Bed, Load, Report, alternate, cores, cpu_us, family_us, pin
 from .client import Client
 from .seed import logins, seed
 from .servers import Redis
@@ -66,24 +66,6 @@ class WriterBed(Bed):
     def pid(self, process: Process) -> int:
         assert process.pid is not None
         return process.pid
-
-
-def family_us(parent: int) -> float:
-    """What the processes of PostgreSQL have used: those that live, and those that have ended."""
-    def stat(folder: pathlib.Path) -> list[str]:
-        return (folder / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-
-    def ended() -> list[str]:
-        return stat(pathlib.Path(f"/proc/{parent}"))[13:15]
-
-    while True:
-        before, living = ended(), 0
-        for folder in pathlib.Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if folder.name.isdigit() and stat(folder)[1] == str(parent):
-                    living += int((folder / "schedstat").read_text(encoding="ascii").split()[0])
-        if ended() == before:  # else one has ended meanwhile, and stands on both sides or on neither
-            return living / 1000 + sum(map(int, before)) * 1e6 / os.sysconf("SC_CLK_TCK")
 
 
 def start_again(server: Any, shim: pathlib.Path, fsync_ms: int) -> None:
