@@ -33,6 +33,10 @@ def own_account() -> Account:
     return Account(os.getuid(), os.getgid())
 
 
+# A busy machine is not a frozen Redis; the tests of that say their own.
+PATIENCE = {"CACHE_TIMEOUT_MS": "500"}
+
+
 class TestStack(Stack):
     """A whole system, or its stores alone (start_stores, migrate)."""
 
@@ -43,7 +47,7 @@ class TestStack(Stack):
         """`extra`: daemons of the tests, such as play (tests/fault/play)."""
         raise_file_limit()
         super().__init__(scratch_folder(), BUILD / "bin", test_ports((*services.NAMES, *extra)), extra=extra, environment=environment, fast=fast,
-                         settings={**SANITIZERS, **(settings or {})}, daemon_account=own_account(),
+                         settings={**SANITIZERS, **PATIENCE, **(settings or {})}, daemon_account=own_account(),
                          **more)  # type: ignore[arg-type]
         self.expected_deaths: set[str] = set()  # daemons that a test has killed on purpose
 

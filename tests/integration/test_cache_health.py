@@ -42,7 +42,7 @@ def system() -> Iterator[TestStack]:
     """One of its own: caches are emptied, replicas come and go. A busy machine with sanitizers is not a slow Redis."""
     if not (BUILD / "bin" / "schools24-auth").exists():
         pytest.skip(f"no daemons in {BUILD}/bin (S24_BUILD)")
-    own = TestStack(settings={"CACHE_HEALTH_MIN_SAMPLE": "20", "CACHE_TIMEOUT_MS": "500"})
+    own = TestStack(settings={"CACHE_HEALTH_MIN_SAMPLE": "20"})
     try:
         own.start(on_database=lambda it: seed(it.postgres, small=True))
         yield own

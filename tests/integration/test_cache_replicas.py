@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not (BUILD / "bin" / "schools24-worker").exists(
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[Replicas]:
     # Under sanitizers a round trip takes its time; what is asked here is what is read, not how fast.
-    stack = TestStack(settings={**SETTINGS, "CACHE_TIMEOUT_MS": "500"})
+    stack = TestStack(settings=SETTINGS)
     pair: Replicas | None = None
     try:
         stack.start(on_database=lambda own: seed(own.postgres, small=True))

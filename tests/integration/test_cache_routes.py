@@ -82,7 +82,7 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     # A busy machine with sanitizers is not a slow Redis.
-    stack = TestStack(settings={"CACHE_TIMEOUT_MS": "500", "RATE_LIMIT_PER_MINUTE": "0"})
+    stack = TestStack(settings={"RATE_LIMIT_PER_MINUTE": "0"})
     seconds: dict[str, Service] = {}
     try:
         stack.start(on_database=lambda own: seed(own.postgres, small=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pwd
+import random
 import re
 import resource
 import secrets
@@ -110,16 +111,19 @@ def port_is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
-    sockets = []
+    """Ports that nobody listens on now, all different, and below those that Linux gives to outgoing connections, one of which would take it away."""
+    sockets: dict[int, socket.socket] = {}
     try:
-        for _ in range(count):
-            probe = socket.socket()
-            probe.bind((HOST, 0))
-            sockets.append(probe)
-        return [probe.getsockname()[1] for probe in sockets]
+        while len(sockets) < count:
+            probe, port = socket.socket(), random.randrange(25000, 32768)
+            try:
+                probe.bind((HOST, port))
+                sockets[port] = probe
+            except OSError:
+                probe.close()
+        return list(sockets)
     finally:
-        for probe in sockets:
+        for probe in sockets.values():
             probe.close()
 
 
