@@ -185,7 +185,7 @@ static bool timer_is_due(const struct loop *loop)
 
 static void run_timers(struct loop *loop)
 {
-	/* A timer that sets itself again for now must wait for the next turn. */
+	/* A timer that sets itself again, due at once, must wait for the next turn. */
 	for (size_t left = loop->timers; left > 0 && timer_is_due(loop); left--) {
 		struct timer *t = loop->heap[1];
 
