@@ -23,9 +23,10 @@ struct degraded {
 	bool writes, closing; /* writes: some route may go past the buffer */
 	struct fiber *teller;
 	struct {
-		int64_t until_us; /* real time of the last such write that is known */
-		int64_t asked_us; /* monotonic */
-		bool to_tell;
+		int64_t until_us;     /* the highest version of such writes that is known */
+		int64_t since_us;     /* real time, since when */
+		int64_t asked_us;     /* monotonic */
+		bool to_tell, unsure; /* unsure: one may still be on its way, and has a version of its time */
 	} v[BUFFERS_MAX];
 };
 
@@ -122,26 +123,53 @@ static struct str flag_key(const struct daemon *d, struct arena *arena)
 	return str_of(arena_printf(arena, "idem:%s:degraded", d->service->name));
 }
 
-static void learn(struct degraded *g, size_t i, int64_t until_us)
+static void learn(const struct daemon *d, size_t i, int64_t until_us)
 {
-	if (g->v[i].until_us < until_us)
-		g->v[i].until_us = until_us;
+	struct degraded *g = d->degraded;
+
+	if (g->v[i].until_us >= until_us)
+		return;
+	g->v[i].until_us = until_us;
+	g->v[i].since_us = loop_real_us(d->loop);
 }
 
-/* Says it on one buffer. What the buffer gets from now on is newer, so the time of the telling is the bound. */
-SUSPENDS static bool tell(struct daemon *d, size_t i)
+/* What is said on a buffer. */
+static void hear(const struct daemon *d, size_t i, const struct redis_reply *reply)
 {
-	struct arena *arena = arena_new();
-	struct redis_reply reply;
-	int64_t until_us = loop_real_us(d->loop) + CLOCKS_US;
-	struct str until = str_of(arena_printf(arena, "%lld", (long long)until_us)),
-		   kept = str_of(arena_printf(arena, "%d", KEPT_S));
-	enum err e = redis_call(daemon_buffer_at(d, i), arena, deadline_in(d->loop, BUFFER_TRY_MS),
-				REDIS_ARGS(STR("SET"), flag_key(d, arena), until, STR("EX"), kept), &reply);
+	int64_t until_us;
 
-	learn(d->degraded, i, until_us);
+	if (reply->type == REDIS_STRING && str_to_i64(reply->s, &until_us))
+		learn(d, i, until_us);
+}
+
+/* Says it on one buffer, and never less than what another process has said. */
+SUSPENDS static void tell(struct daemon *d, size_t i)
+{
+	struct degraded *g = d->degraded;
+	struct arena *arena = arena_new();
+	struct str kept = str_of(arena_printf(arena, "%d", KEPT_S));
+	struct redis_reply reply;
+	int64_t told_us = 0;
+	bool unsure = g->v[i].unsure, ok = true;
+
+	if (unsure)
+		learn(d, i, loop_real_us(d->loop) + CLOCKS_US);
+	g->v[i].to_tell = g->v[i].unsure = false;
+	g->v[i].since_us = loop_real_us(d->loop); /* the buffer's older records are there from now on */
+	while (ok && told_us < g->v[i].until_us) {
+		struct str until;
+
+		told_us = g->v[i].until_us;
+		until = str_of(arena_printf(arena, "%lld", (long long)told_us));
+		ok = redis_call(daemon_buffer_at(d, i), arena, deadline_in(d->loop, BUFFER_TRY_MS),
+				REDIS_ARGS(STR("SET"), flag_key(d, arena), until, STR("EX"), kept, STR("GET")), &reply) == OK &&
+		     reply.type != REDIS_ERROR;
+		if (ok)
+			hear(d, i, &reply);
+	}
+	g->v[i].to_tell |= !ok;
+	g->v[i].unsure |= unsure && !ok;
 	arena_free(arena);
-	return e == OK && reply.type == REDIS_STATUS;
 }
 
 SUSPENDS static void teller(void *arg)
@@ -154,8 +182,8 @@ SUSPENDS static void teller(void *arg)
 	while (left && !g->closing) {
 		left = false;
 		for (size_t i = 0; i < daemon_buffers(d); i++) {
-			if (g->v[i].to_tell && tell(d, i))
-				g->v[i].to_tell = false;
+			if (g->v[i].to_tell)
+				tell(d, i);
 			left |= g->v[i].to_tell;
 		}
 		if (left && sleep_ms(d->loop, TELL_MS, (struct deadline){INT64_MAX}) != OK)
@@ -164,16 +192,20 @@ SUSPENDS static void teller(void *arg)
 	g->teller = NULL;
 }
 
-static void leave_word(struct req *req)
+/* `sure`: it is done, with the versions that stand in its rows. */
+static void leave_word(const struct change *c, bool sure)
 {
-	struct daemon *d = req->daemon;
+	struct daemon *d = c->req->daemon;
 	struct degraded *g = degraded_of(d);
-	size_t i = req->who.buffer;
+	size_t i = c->req->who.buffer;
 
 	if (i >= daemon_buffers(d))
 		return;
-	learn(g, i, loop_real_us(d->loop) + CLOCKS_US);
-	learn(g, i, req->version);
+	for (size_t k = 0; sure && k < c->n_rows; k++)
+		learn(d, i, ((const struct row *)c->items[k].row)->version);
+	if (!sure)
+		learn(d, i, loop_real_us(d->loop) + CLOCKS_US);
+	g->v[i].unsure |= !sure;
 	g->v[i].to_tell = true;
 	/* Without a fiber the next such write tries again; this process knows anyway. */
 	if (!g->teller && !g->closing)
@@ -196,24 +228,24 @@ struct redis_op *degraded_ask(struct req *req, bool now)
 
 void degraded_heard(struct req *req, struct redis_op *op, struct deadline d)
 {
-	struct degraded *g = req->daemon->degraded;
 	struct redis_reply reply;
-	int64_t until_us;
 
 	if (!op)
 		return;
-	if (redis_finish(op, req->arena, d, &reply) != OK)
-		g->v[req->who.buffer].asked_us = 0;
-	else if (reply.type == REDIS_STRING && str_to_i64(reply.s, &until_us))
-		learn(g, req->who.buffer, until_us);
+	if (redis_finish(op, req->arena, d, &reply) == OK)
+		hear(req->daemon, req->who.buffer, &reply);
+	else
+		req->daemon->degraded->v[req->who.buffer].asked_us = 0;
 }
 
 int64_t degraded_until(const struct req *req)
 {
 	const struct degraded *g = req->daemon->degraded;
-	int64_t until_us = g && req->who.buffer < BUFFERS_MAX ? g->v[req->who.buffer].until_us : 0;
+	size_t i = req->who.buffer;
 
-	return until_us > loop_real_us(daemon_loop(req->daemon)) - KEPT_S * US_PER_S ? until_us : 0;
+	if (!g || i >= BUFFERS_MAX || loop_real_us(daemon_loop(req->daemon)) >= g->v[i].since_us + KEPT_S * US_PER_S)
+		return 0;
+	return g->v[i].until_us;
 }
 
 void degraded_cancel(struct daemon *d)
@@ -250,6 +282,6 @@ enum err degraded_commit(struct change *c)
 		write_counts_degraded(c->req->daemon, e == OK ? DEGRADED_WRITTEN : DEGRADED_REFUSED);
 	/* What may have been written counts as written. */
 	if (e == OK || e == ERR_UNCERTAIN || e == ERR_TIMEOUT || e == ERR_CANCELLED)
-		leave_word(c->req);
+		leave_word(c, e == OK);
 	return e;
 }

@@ -38,13 +38,12 @@ bool degraded_allowed(const struct change *c);
 /* The worker's own guarded upsert, audit records and outbox in one transaction. At most a few at once (ERR_OVERLOAD). */
 SUSPENDS MUST_CHECK enum err degraded_commit(struct change *c);
 
-
 /*
  * What such writes leave behind. The buffer that comes back may hold older records of the rows that they wrote, and knows nothing of their
- * Idempotency-Keys. So the process that wrote says so, in `idem:<service>:degraded` on that buffer as soon as it answers, for a day: the time of the
- * buffer's first answer. Every daemon knows it at the latest a second after; until it goes, a record of such an entity that is older than it is
- * compared with the table, and a key that the buffer does not know is looked for in the table too. In normal times this costs a GET a second, beside
- * other commands. What remains: see common/svc/README.md.
+ * Idempotency-Keys. So the process that wrote says so, in `idem:<service>:degraded` on that buffer as soon as it answers, for a day: the highest version
+ * that it gave, or the time of the telling if the outcome of one is unknown. Every daemon knows it at the latest a second after; until it goes, a record
+ * of such an entity that is not newer is compared with the table, and a key that the buffer does not know is looked for in the table too. In normal
+ * times this costs a GET a second, beside other commands. What remains: see common/svc/README.md.
  */
 /* Starts a look at what others have said, when the last is old (or `now`); NULL: nothing to ask. degraded_heard takes the answer. */
 struct redis_op *degraded_ask(struct req *req, bool now);

@@ -2,6 +2,8 @@
 /* Writes past an absent buffer and what they leave behind; records that were written blind; a buffer that fills up. */
 #include "unit/through_world.h"
 
+#include <stdlib.h>
+
 #include "svc/buffers.h"
 #include "svc/degraded.h"
 
@@ -208,6 +210,66 @@ static void an_older_record_in_the_buffer_is_not_read_before_a_degraded_write(vo
 	assert_int_equal(one(get_note, "newest", NULL, &id), OK);
 }
 
+/* What the buffer gets behind them is newer than all of them: nothing to compare it with, and no database needed. */
+static void a_record_made_after_degraded_writes_is_read_without_the_table(void **state)
+{
+	struct uuid id = {{0}};
+	uint64_t before;
+
+	(void)state;
+	assert_true(wait_until(buffer_up));
+	lose_buffer();
+	assert_int_equal(one(put_note, "past the buffer", NULL, &id), OK);
+	find_buffer();
+	assert_int_equal(one(put_note, "buffered", NULL, &id), OK);
+	for (int daemons = 0; daemons < 2; daemons++) {
+		before = pg_stats(kit->daemon.pg).queries;
+		assert_int_equal(one(get_note, "buffered", NULL, &id), OK);
+		assert_int_equal(one(get_notes, "buffered", NULL, &id), OK);
+		assert_int_equal(pg_stats(kit->daemon.pg).queries, before);
+		another_daemon();
+	}
+}
+
+#define NEWER "4000000000000000"
+
+static enum err say_newer(struct call *call)
+{
+	struct redis_reply r;
+
+	return redis_call(req_buffer(call->req), call->req->arena, call->req->deadline,
+			  REDIS_ARGS(STR("SET"), STR("idem:fee:degraded"), STR(NEWER)), &r);
+}
+
+static enum err hear_newer(struct call *call)
+{
+	struct redis_reply r;
+	enum err e = redis_call(req_buffer(call->req), call->req->arena, call->req->deadline,
+				REDIS_ARGS(STR("GET"), STR("idem:fee:degraded")), &r);
+
+	return e != OK ? e : str_is(r.s, NEWER) && degraded_until(call->req) == atoll(NEWER) ? OK : ERR_NOT_FOUND;
+}
+
+static bool newer_is_known(void)
+{
+	struct uuid id = {{0}};
+
+	return one(hear_newer, "", NULL, &id) == OK;
+}
+
+static void two_processes_leave_the_newer_word(void **state)
+{
+	struct uuid id = {{0}};
+
+	(void)state;
+	assert_true(wait_until(buffer_up));
+	assert_int_equal(one(say_newer, "", NULL, &id), OK);
+	lose_buffer();
+	assert_int_equal(one(put_note, "past the buffer", NULL, &id), OK);
+	find_buffer();
+	assert_true(wait_until(newer_is_known));
+}
+
 /* ---- blind records ---- */
 
 static enum err put_blind(struct call *call)
@@ -328,6 +390,8 @@ int main(void)
 		T(without_degraded_writes_a_key_asks_no_table),
 		T(a_key_of_a_degraded_write_is_known_when_the_buffer_is_back),
 		T(an_older_record_in_the_buffer_is_not_read_before_a_degraded_write),
+		T(a_record_made_after_degraded_writes_is_read_without_the_table),
+		T(two_processes_leave_the_newer_word),
 		T(a_change_of_a_blind_record_is_blind),
 		T(above_the_high_mark_a_write_is_urgent_and_waits),
 		T(above_the_limit_writes_are_refused_and_reads_are_not),
