@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +15,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness import BUILD, TestStack, scratch_folder  # noqa: E402
 from s24.seed import seed  # noqa: E402
 from s24.services import TEST_FOLDERS  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """A run that is told to end stops its servers, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,10 +14,12 @@ import psycopg2.errors
 import pytest
 import redis
 from s24 import services
+from s24.base import Process
 from s24.migrate import MigrationError, migrate
 from s24.servers import Postgres
 
-from harness import Proxy, TestStack, bare_postgres
+from harness import Proxy, TestStack, bare_postgres, wait_for
+from harness.stack import own_account
 
 SCHOOL, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 
@@ -59,6 +61,16 @@ def test_stores_are_ready_and_migrated(stores: TestStack) -> None:
 def test_redis_refuses_the_default_user(stores: TestStack) -> None:
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(port=stores.buffer.port).ping()
+
+
+def test_who_is_killed_leaves_no_children(folder: pathlib.Path) -> None:
+    parent = Process("parent", folder, folder / "parent.log", own_account())
+    parent.start(["/bin/sh", "-c", "sleep 600 & echo $!; wait"])
+    wait_for("the child is there", lambda: parent.log.read_text(encoding="utf-8").endswith("\n"), 5)
+    child = int(parent.log.read_text(encoding="utf-8"))
+    assert Process.birth(child)
+    parent.kill()
+    wait_for("the child is gone", lambda: not Process.birth(child), 5)
 
 
 def test_an_edited_migration_is_refused(folder: pathlib.Path) -> None:

@@ -233,15 +233,16 @@ class Process:
             try:
                 wait_for(self.name, lambda: self.pid is None, timeout_s)
             except StackError:
-                self.send(signal.SIGKILL)
-                wait_for(self.name, lambda: self.pid is None, 5)
+                self.kill()
                 raise StackError(f"{self.name} did not end within {timeout_s:g} s and was killed") from None
         self.pid_file.unlink(missing_ok=True)
         return self.exit_code
 
     def kill(self) -> None:
-        """No farewell: what kill -9 does."""
-        self.send(signal.SIGKILL)
+        """No farewell: what kill -9 does. Its own children (the gateway's workers, a Redis that writes its file anew) go with it."""
+        pid = self.pid
+        if pid is not None:
+            os.killpg(pid, signal.SIGKILL)  # start() gave it a session, so a group, of its own
         wait_for(self.name, lambda: self.pid is None, 5)
         self.pid_file.unlink(missing_ok=True)
 
