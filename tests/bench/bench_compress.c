@@ -52,14 +52,7 @@ static struct codec_dict *dict_for(const struct entity *e)
 	if (dict_newest(e->name) || of == e)
 		return of == e ? &trained : dict_newest(e->name);
 	codec_dict_done(&trained);
-	for (size_t i = 0; i < SAMPLES; i++) {
-		struct arena *arena = arena_new();
-		size_t before = all.n;
-
-		row_pack(e->schema, records_row(RECORDS_TRAIN, e, i, arena), &all);
-		sizes[i] = all.n - before;
-		arena_free(arena);
-	}
+	records_samples(e, SAMPLES, &all, sizes);
 	n = ZDICT_optimizeTrainFromBuffer_fastCover(bytes, WANTED, all.p, sizes, SAMPLES, &how);
 	buf_done(&all);
 	if (ZDICT_isError(n)) {

@@ -328,3 +328,15 @@ void *records_row(enum records_school school, const struct entity *e, uint64_t s
 		return audit_row(&d, e, arena);
 	return any_row(&d, e, arena);
 }
+
+void records_samples(const struct entity *e, size_t n, struct buf *ret, size_t *ret_sizes)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct arena *arena = arena_new();
+		size_t before = ret->n;
+
+		row_pack(e->schema, records_row(RECORDS_TRAIN, e, i, arena), ret);
+		ret_sizes[i] = ret->n - before;
+		arena_free(arena);
+	}
+}

@@ -14,4 +14,7 @@ enum records_school { RECORDS_TRAIN, RECORDS_MEASURE, RECORDS_STRANGE /* not one
 void *records_row(enum records_school school, const struct entity *e, uint64_t seed, struct arena *arena) NEVER_NULL;
 extern const struct entity homework_audit_entity;
 
+/* For training: n packed rows of RECORDS_TRAIN, one behind the other, and the size of each. The caller ends ret with buf_done. */
+void records_samples(const struct entity *e, size_t n, struct buf *ret, size_t *ret_sizes);
+
 #endif

@@ -43,14 +43,7 @@ static bool train(const char *folder, const struct entity *e)
 	struct buf all = {0};
 	size_t n;
 
-	for (size_t i = 0; i < SAMPLES; i++) {
-		struct arena *arena = arena_new();
-		size_t before = all.n;
-
-		row_pack(e->schema, records_row(RECORDS_TRAIN, e, i, arena), &all);
-		sizes[i] = all.n - before;
-		arena_free(arena);
-	}
+	records_samples(e, SAMPLES, &all, sizes);
 	n = ZDICT_optimizeTrainFromBuffer_fastCover(dict, SIZE_WANTED, all.p, sizes, SAMPLES, &how);
 	buf_done(&all);
 	if (ZDICT_isError(n) || number > UINT8_MAX) {

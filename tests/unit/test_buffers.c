@@ -7,6 +7,7 @@
 #include "io/fiber.h"
 #include "real_redis.h"
 #include "svc/buffers.h"
+#include "unit/heard.h"
 
 /* ---- where a new school goes ---- */
 
@@ -152,20 +153,6 @@ static void a_verdict_of_another_time_is_none(void **state)
 
 /* ---- two buffers ---- */
 
-#define ENVELOPE(id) "{\"id\":\"" id "\",\"type\":\"org.schools24.homework.assigned.v1\"}"
-
-static char heard[256];
-
-static enum err hear(struct daemon *d, struct str envelope)
-{
-	struct str id;
-
-	(void)d;
-	assert_true(json_member(envelope, "id", &id));
-	snprintf(heard + strlen(heard), sizeof(heard) - strlen(heard), "%.*s ", (int)id.n - 2, id.p + 1);
-	return OK;
-}
-
 static const struct listen_row listens[] = {{"homework:assigned", hear}, {.channel = NULL}};
 static const struct service service = {.name = "two", .listens = listens, .flags = SERVICE_NO_PG};
 
@@ -242,8 +229,8 @@ static void events_of_both_are_heard(void **state)
 	for (size_t i = 0; i < 2; i++)
 		while (tell(k, i, STR("PUBSUB"), STR("NUMSUB"), STR("homework:assigned")).v[1].i == 0)
 			loop_turn(k->daemon.loop, 1000);
-	tell(k, 0, STR("PUBLISH"), STR("homework:assigned"), STR(ENVELOPE("a1")));
-	tell(k, 1, STR("PUBLISH"), STR("homework:assigned"), STR(ENVELOPE("b1")));
+	tell(k, 0, STR("PUBLISH"), STR("homework:assigned"), STR(ENVELOPE("a1", "assigned")));
+	tell(k, 1, STR("PUBLISH"), STR("homework:assigned"), STR(ENVELOPE("b1", "assigned")));
 	for (int i = 0; i < 5000 && (strstr(heard, "a1") == NULL || strstr(heard, "b1") == NULL); i++)
 		loop_turn(k->daemon.loop, 1000);
 	assert_non_null(strstr(heard, "a1"));

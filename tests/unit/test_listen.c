@@ -2,26 +2,11 @@
 /* A daemon beside a real Redis: events by channel and from the stream, once each; readiness follows the buffer and its durability. */
 #include "kit_fixture.h"
 
-#include "base/schema.h"
 #include "io/fiber.h"
 #include "io/redis.h"
 #include "real_redis.h"
-#include "svc/listen.h"
 #include "svc/tail.h"
-
-#define ENVELOPE(id, event) "{\"id\":\"" id "\",\"type\":\"org.schools24.homework." event ".v1\",\"data\":{\"n\":1}}"
-
-static char heard[512];
-
-static enum err hear(struct daemon *d, struct str envelope)
-{
-	struct str id;
-
-	(void)d;
-	assert_true(json_member(envelope, "id", &id));
-	snprintf(heard + strlen(heard), sizeof(heard) - strlen(heard), "%.*s ", (int)id.n - 2, id.p + 1);
-	return OK;
-}
+#include "unit/heard.h"
 
 static const struct listen_row listens[] = {{"homework:assigned", hear}, {.channel = NULL}};
 static const struct service service = {.name = "listener", .listens = listens, .flags = SERVICE_NO_PG};
