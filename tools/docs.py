@@ -188,7 +188,8 @@ def configuration_page(folder: pathlib.Path, everybody: list[str]) -> str:
     common = [row for row in of[services[0]] if all(row in of[name] for name in services)]
     lines = [HEAD, "# Settings", "",
              "Each daemon reads one flat YAML file (`--config FILE`, names in lower case), then the environment (names as written), which wins. `NAME_FILE`",
-             "names a file that holds the value: secrets are given that way. An unknown name in the file is an error; `--check-config` says so without", "starting. Settings of `./s24` itself are in [operations.md](operations.md).", "",
+             "names a file that holds the value: secrets are given that way. An unknown name in the file is an error; `--check-config` says so without",
+             "starting. Settings of `./s24` itself are in [operations.md](operations.md).", "",
              "## Every daemon", "", "| name | default | bounds | meaning |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(row) + " |" for row in common]
     for name in everybody:

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""./s24 bench kit [--rounds N] [--seconds S] [--only json,start,idle,route]"""
+"""./s24 bench kit [PART...] [--rounds N] [--seconds S]: json, start, idle, route"""
 import sys
 
 from s24.bench_kit import main

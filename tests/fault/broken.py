@@ -19,8 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from s24.base import StackError
+from s24.stack import Stack
 
-from harness import BUILD, TestStack, scratch_folder
+from harness import BUILD, scratch_folder
 
 from . import run_c, run_d, run_e
 from .core import Options
@@ -58,7 +59,7 @@ def replaced(thing: Any, name: str, value: object) -> Iterator[None]:
 
 def with_sql(module: ModuleType, sql: str) -> Break:
     class BrokenWorld(World):
-        def _prepare_database(self, stack: TestStack) -> None:
+        def _prepare_database(self, stack: Stack) -> None:
             super()._prepare_database(stack)
             with stack.postgres.cursor() as cursor:
                 cursor.execute(sql)
@@ -118,7 +119,7 @@ def is_seen(one: Broken, seed: int) -> bool:
     try:
         with one.way():
             problems = one.module.run(Options(seed, SECS)).problems
-    except Exception:  # pylint: disable=broad-exception-caught  # the others are tried all the same
+    except Exception:  # the others are tried all the same
         traceback.print_exc()
     shown = [text for text in problems if one.shown_by in text]
     for text in shown[:1] or problems[:3]:

@@ -91,7 +91,7 @@ def execute(module: ModuleType, options: Options) -> bool:
     started = time.monotonic()
     try:
         outcome = module.run(options)
-    except Exception as error:  # pylint: disable=broad-exception-caught  # whatever it was, the line is printed
+    except Exception as error:  # whatever it was, the line is printed
         traceback.print_exc()
         outcome = Outcome(module.NAME, options, problems=[f"the run did not come to its end: {error}"])
     for text in outcome.problems[:40]:

@@ -18,7 +18,8 @@ import selectors
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from s24.base import StackError
 
@@ -66,7 +67,7 @@ class Call:
 class Workload:
     """Makes one process' calls. Others write the same hot rows."""
 
-    def __init__(self, mix: dict[str, float], token: str, seed: int, number: int) -> None:
+    def __init__(self, mix: Mapping[str, float], token: str, seed: int, number: int) -> None:
         self.rng, self.number, self.counter = random.Random(f"{seed}/load/{number}"), number, itertools.count(1)
         self.seed = seed
         self.kinds, self.weights = list(mix), list(mix.values())
@@ -90,7 +91,7 @@ class Workload:
     def hot_note(self) -> str:
         return identity(self.seed, "note", self.rng.randrange(HOT_NOTES))
 
-    def note_body(self, token: str, topic: str = "") -> dict[str, object]:
+    def note_body(self, token: str, topic: str = "") -> dict[str, Any]:
         return {"topic_id": topic or identity("topic", self.rng.randrange(TOPICS)), "class_id": identity("class", self.rng.randrange(CLASSES)),
                 "seq": self.rng.randrange(1000), "text": token + " what a teacher has to say about it, at some length"}
 
@@ -100,8 +101,8 @@ class Workload:
             body = self.note_body(token)
             return Call("put", (("play_note", note, str(body["text"])),), self.http("PUT", f"/notes/{note}", body))
         if draw < 0.85:
-            body = {"text": token + " patched"}
-            return Call("patch", (("play_note", note, body["text"]),), self.http("PATCH", f"/notes/{note}", body))
+            text = token + " patched"
+            return Call("patch", (("play_note", note, text),), self.http("PATCH", f"/notes/{note}", {"text": text}))
         return Call("delete", (("play_note", note, ""),), self.http("DELETE", f"/notes/{note}"))
 
     def make_fresh(self) -> Call:
@@ -156,9 +157,9 @@ class Connection:
     """One caller: a request, its answer, the next one."""
 
     def __init__(self, port: int) -> None:
-        self.port, self.socket, self.call, self.received, self.not_before = port, None, None, b"", 0.0
-        self.socket: socket.socket | None
-        self.call: Call | None
+        self.port, self.received, self.not_before = port, b"", 0.0
+        self.socket: socket.socket | None = None
+        self.call: Call | None = None
 
     def connect(self) -> bool:
         try:
@@ -283,7 +284,7 @@ class Client:
                 self.finish(one, 0)
 
 
-def client_process(ports: list[int], mix: dict[str, float], token: str, seed: int, number: int, connections: int, rate: float,
+def client_process(ports: list[int], mix: Mapping[str, float], token: str, seed: int, number: int, connections: int, rate: float,
                    ready: multiprocessing.synchronize.Barrier, stop: multiprocessing.synchronize.Event, result: str) -> None:
     ready.wait(60)
     log = Client(ports, Workload(mix, token, seed, number), connections, rate).run(stop.is_set)
@@ -293,7 +294,7 @@ def client_process(ports: list[int], mix: dict[str, float], token: str, seed: in
 class Load:
     """The client processes of a run. `rate`: calls a second of all together; what the system does not take is not sent."""
 
-    def __init__(self, world: World, mix: dict[str, float], *, processes: int = 2, connections: int = 12, rate: float = 1800) -> None:
+    def __init__(self, world: World, mix: Mapping[str, float], *, processes: int = 2, connections: int = 12, rate: float = 1800) -> None:
         self.world, self.mix, self.context = world, mix, multiprocessing.get_context("spawn")
         self.ready, self.stopping = self.context.Barrier(processes + 1), self.context.Event()
         self.results = [world.stack.folder / f"calls-{number}" for number in range(processes)]

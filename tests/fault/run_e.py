@@ -321,7 +321,7 @@ def run(options: Options) -> Outcome:
         payers = [Customer(world, tally, number) for number in range(PAYERS)]
         consumer, listener = Consumer(world), Listener(world)
         world.failpoints = lambda service: WORKER_POINTS if service in world.workers else PLAY_POINTS
-        with Residence(world, outcome), Crowd(outcome, [consumer, listener]) as hearers:
+        with Residence(world, outcome), Crowd(outcome, [consumer, listener]):
             with Crowd(outcome, [*adders, *payers]) as crowd:
                 with Faults(world, outcome, [Every("F1", 2, kill_worker), Every("F3", 4, kill_daemon), Every("F4", 9, kill_buffer, first_s=5),
                                              Every("F4cache", 7, kill_cache, first_s=3), Every("F8", 3, cut_links)]):
@@ -345,7 +345,7 @@ def run(options: Options) -> Outcome:
         check(outcome, world, adders, listener)
         check_caches(outcome, world, readers[0])
         check_poison(outcome, world, [])
-        levels = sum((reader.levels for reader in readers), Counter())
+        levels: Counter[str] = sum((reader.levels for reader in readers), Counter())
         outcome.more |= {"cache_reads": sum(reader.reads for reader in readers), "cache": "/".join(f"{name}:{count}" for name, count in sorted(levels.items())),
                          "behind_s": max(reader.worst_s for reader in readers)}
     return outcome

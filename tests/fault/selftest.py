@@ -99,7 +99,7 @@ def lose_all_but_snapshot(world: World, _: random.Random) -> None:
 def snapshot(world: World, _: random.Random) -> None:
     try:
         world.redis().bgsave()
-    except Exception as error:  # pylint: disable=broad-exception-caught
+    except Exception as error:
         if "in progress" not in str(error):
             raise OSError(str(error)) from error
 

@@ -106,7 +106,7 @@ class Crowd:
     def _run(self, body: Callable[[Callable[[], bool]], None]) -> None:
         try:
             body(self._ended.is_set)
-        except Exception as error:  # pylint: disable=broad-except
+        except Exception as error:
             traceback.print_exc()
             self.outcome.problem(f"a session broke: {error!r}")
 

@@ -22,6 +22,7 @@ from s24.base import StackError, free_ports, program, wait_for
 from s24.client import Client
 from s24.seed import PASSWORD, identity, logins, seed
 from s24.servers import Redis, Service
+from s24.stack import Stack
 
 from harness import BUILD, Proxy, TestStack
 
@@ -146,7 +147,7 @@ class World:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepare_database(self, stack: TestStack) -> None:
+    def _prepare_database(self, stack: Stack) -> None:
         seed(stack.postgres, small=True)
         with stack.postgres.cursor() as cursor:
             cursor.execute(TRIGGERS)

@@ -7,8 +7,8 @@ fails here and not in a request. Statements that cannot be prepared start with "
 transaction that is rolled back, COPY ... FROM STDIN is begun and cancelled, transaction control is only looked at. Files of one folder share
 that transaction, so a COPY may name a temporary table that another utility file of the folder creates. More statement files (those generated at
 build time) can be named after the URL. What a head declares ("-- tables:", "-- writes:") must be what PostgreSQL says that the statement reads
-and writes (sql_tables.py), and a statement that writes what others are kept of must declare it. Tables without a schema are those of the service's own; the kit's statements (common/svc) are checked in
-every service's schema, the document store's in one that has it. Exit status 1 when any fails.
+and writes (sql_tables.py), and a statement that writes what others are kept of must declare it. Tables without a schema are those of the
+service's own; the kit's statements (common/svc) are checked in every service's schema, the document store's in one that has it. Exit status 1 when any fails.
 """
 import io
 import pathlib

@@ -50,7 +50,7 @@ class World:
             return True
 
         for replica in (0, 1):
-            wait_for(f"{who}'s {path} is kept", lambda: hit(replica), 5)  # noqa: B023
+            wait_for(f"{who}'s {path} is kept", lambda: hit(replica), 5)
         # A flush in between changes `sync` alone.
         assert seen[0].body == seen[1].body or "sync" in seen[0].json
         return seen[1].json
@@ -403,7 +403,7 @@ def test_who_has_moved_to_another_class_sees_its_homework_and_no_other(world: Wo
                 world.told(who, f"/academic/homework/{work}", pick(work, "title"), homework["title"])
             else:
                 world.refused(who, f"/academic/homework/{work}", 404)
-        world.told("teacher", roster, lambda body: student_id() in [one["id"] for one in body["students"]], there)  # noqa: B023
+        world.told("teacher", roster, lambda body: student_id() in [one["id"] for one in body["students"]], there)
         # His work stays in the list of the homework that he did, with or without a name of the roster.
         world.told("teacher", f"/teacher/homework/{work}/submissions",
                    lambda body: [one["is_late"] for one in body["submissions"] if one["student_id"] == student_id()], [False])
@@ -456,7 +456,7 @@ def test_whose_session_has_ended_gets_no_kept_answer(world: World, homework: dic
     assert client.post("/auth/logout").status == 200
     for path in ("/auth/me", f"/academic/homework/{homework['id']}"):
         for replica in (0, 1):
-            wait_for("the session is over", lambda: world.get("leaver", path, replica).status == 401, 1.5)  # noqa: B023
+            wait_for("the session is over", lambda: world.get("leaver", path, replica).status == 401, 1.5)
     client = world.people["leaver"] = sign_in(world.stack, "student", 3)
     world.kept("leaver", "/auth/me")
     world.around("UPDATE auth.users SET is_active = false WHERE id = %s", client.user["id"], tables=("auth.users",))
@@ -464,7 +464,7 @@ def test_whose_session_has_ended_gets_no_kept_answer(world: World, homework: dic
         world.stack.buffer.client().delete(key)  # who switches an account off ends its sessions; the others' come back from auth
     for path in ("/auth/me", f"/academic/homework/{homework['id']}"):
         for replica in (0, 1):
-            wait_for("the account is off", lambda: world.get("leaver", path, replica).status == 401, 1.5)  # noqa: B023
+            wait_for("the account is off", lambda: world.get("leaver", path, replica).status == 401, 1.5)
     assert Client(world.stack.url).login(email("student", 3), PASSWORD).status == 401
     world.around("UPDATE auth.users SET is_active = true WHERE id = %s", client.user["id"], tables=("auth.users",))
     assert world.get("pupil", "/auth/me", 1).status == 200

@@ -61,6 +61,11 @@ shell() {
 	[ -z "$scripts" ] || xargs shellcheck -x --severity=warning <<<"$scripts"
 }
 
+python() {
+	git ls-files --cached --others --exclude-standard -- '*.py' | xargs flake8 --config tests/lint/python.cfg &&
+		MYPYPATH=tools:tests mypy --config-file tests/lint/python.cfg --cache-dir build/mypy -p s24 -p fault -p harness
+}
+
 cpp_check() {
 	tree 'common/*.c' 'services/*.c' 'worker/*.c' >"$list"
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=gnu --library=posix -j "$(nproc)" \
@@ -97,6 +102,7 @@ for lint in layering banned suspends sizes; do
 done
 step format format
 step shellcheck shell
+step python python
 if [ "$quick" = no ]; then
 	build=${S24_LINT_BUILD:-build/lint}
 	step cppcheck cpp_check

@@ -52,7 +52,8 @@ def standing_stack(mongo: bool | None = None) -> Stack:
     durability = os.environ.get("S24_DURABILITY", "aof")
     if durability not in ("memory", "aof", "replicated"):
         raise StackError("S24_DURABILITY is memory, aof or replicated")
-    return Stack(folder, folder / "bin", standing_ports(buffers=buffers), buffers=buffers, environment=os.environ.get("SCHOOLS24_ENV", "development"), mongo=mongo, durability=durability)
+    return Stack(folder, folder / "bin", standing_ports(buffers=buffers), buffers=buffers, mongo=mongo, durability=durability,
+                 environment=os.environ.get("SCHOOLS24_ENV", "development"))
 
 
 @contextmanager
@@ -303,7 +304,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     raise_file_limit()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[attr-defined]
     if len(sys.argv) < 2 or sys.argv[1] == "help":
         parser().print_help()
         return 0 if len(sys.argv) > 1 else 2

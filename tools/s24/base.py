@@ -202,11 +202,12 @@ class Process:
         if not self.log.exists():
             self.account.write(self.log, "", 0o640)
         with self.log.open("ab") as log:
-            self.child = subprocess.Popen(  # pylint: disable=consider-using-with
+            child = subprocess.Popen(
                 list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd or self.folder, start_new_session=True,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", **(environment or {})}, umask=0o027,
                 **self.account.run_as())  # type: ignore[call-overload]
-        self.account.write(self.pid_file, f"{self.child.pid} {self.birth(self.child.pid)}\n", 0o644)
+        self.child = child
+        self.account.write(self.pid_file, f"{child.pid} {self.birth(child.pid)}\n", 0o644)
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float = 20) -> None:
         def ready_or_dead() -> bool:

@@ -7,7 +7,6 @@ figure that other programs on the machine do not disturb.
 """
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,51 +21,22 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .base import HOST, ROOT, Account, Process, StackError, accepts, free_ports, program, raise_file_limit
-from .bench_kit import Bed, Load, Report, alternate, cores, cpu_us, pin, wait_for_quiet
-from .bench_write import BareRedis
+from .base import HOST, ROOT, StackError, program
+from .bench import BareRedis, Load, Nginx, Session, alternate, cpu_us, header_lines, pin, run, wait_for_quiet
+from .bench_kit import Bed
 from .client import Client
 from .seed import logins, seed
 
 PARTS = ("ops", "tags", "million", "herd", "http", "frozen")
 VALUE_BYTES, IN_FLIGHT, LIST_BYTES = 1126, 64, 10240
-NGINX = """
-worker_processes 1;
-daemon off;
-master_process off;
-pid nginx.pid;
-error_log error.log;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 15000; }}
-http {{
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 1000000000;
-    keepalive_timeout 300s;
-    open_file_cache max=10 inactive=1h;
-    open_file_cache_valid 1h;
-    client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-    server {{
-        listen {host}:{port} backlog=4096;
-        location /bare {{ root {root}; default_type application/json; }}
-        location /same {{ root {root}; default_type application/json; etag off; {headers} }}
-    }}
-}}
-"""
 
 
-class Session:
-    """One run: what to measure, and where the figures go."""
+class CacheSession(Session):
+    """A run with a program of its own, and a Redis for it."""
 
-    def __init__(self, arguments: argparse.Namespace, built: pathlib.Path, folder: pathlib.Path) -> None:
-        self.rounds, self.seconds, self.built, self.folder = arguments.rounds, arguments.seconds, built, folder
-        self.program = built / "bench" / "bench_cache"
-        self.report = Report()
-        self.server_core, self.load_core = cores()
-
-    def add(self, name: str, unit: str, ours: float, reference: float | None, goal: float | None, *, least: bool = True, **more: float) -> None:
-        self.report.add(name, unit, ours, reference, goal, least=least, **more)
+    @property
+    def program(self) -> pathlib.Path:
+        return self.built / "bench" / "bench_cache"
 
     def on_load_core(self, *command: str, **more: Any) -> str:
         run = subprocess.run([program("taskset", "util-linux"), "-c", str(self.load_core), *command], capture_output=True, text=True, check=False, **more)
@@ -94,7 +64,7 @@ def at_most(side: dict[str, float]) -> float:
 
 # ---- ops: set and get ------------------------------------------------------------------------------------------------------------------
 
-def ops_part(session: Session) -> None:
+def ops_part(session: CacheSession) -> None:
     count = int(40000 * session.seconds)
     with session.redis() as server:
         pid = server.process.pid or 0
@@ -143,7 +113,7 @@ def ops_part(session: Session) -> None:
 
 # ---- tags --------------------------------------------------------------------------------------------------------------------------------
 
-def tags_part(session: Session) -> None:
+def tags_part(session: CacheSession) -> None:
     entries = int(20000 * session.seconds)
     with session.redis() as server:
         for each, goal in ((10, 331000), (1000, 700000)):
@@ -163,7 +133,7 @@ def prefer(pid: int) -> None:
         os.setpriority(os.PRIO_PROCESS, pid, -15)
 
 
-def million_part(session: Session) -> None:
+def million_part(session: CacheSession) -> None:
     entries = 1000000
     with session.redis() as server:
         prefer(server.process.pid or 0)
@@ -193,7 +163,7 @@ def million_part(session: Session) -> None:
         session.add("- Redis' CPU time of one call of it", "ms", out["call_ms"], None, 5, least=False)
 
 
-def herd_part(session: Session) -> None:
+def herd_part(session: CacheSession) -> None:
     with session.redis() as server:
         rounds = [json.loads(subprocess.run([str(session.program), "herd", server.url, "4", "50"], capture_output=True, text=True, check=True).stdout)
                   for _ in range(max(5, session.rounds))]
@@ -244,19 +214,16 @@ class ListBed(Bed):
 
 
 class FileNginx:
-    """nginx with the same bytes in a file that lies in memory."""
+    """nginx with the same bytes in a file that lies in memory: /bare with its own header lines alone, /same with ours too."""
 
     def __init__(self, folder: pathlib.Path, body: bytes, headers: dict[str, str]) -> None:
-        self.port, self.root = free_ports(1)[0], pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-", dir="/dev/shm"))
-        folder.mkdir()
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-", dir="/dev/shm"))
         for name in ("bare", "same"):
             (self.root / name).write_bytes(body)
-        own = ("date", "content-length", "connection", "content-type")
-        lines = " ".join(f"add_header {name} '{value}';" if '"' in value else f'add_header {name} "{value}";' for name, value in headers.items() if name not in own)
-        (folder / "nginx.conf").write_text(NGINX.format(host=HOST, port=self.port, root=self.root, headers=lines), encoding="utf-8")
-        self.process = Process("nginx", folder, folder / "nginx.log", Account(os.getuid(), os.getgid()))
-        self.process.start([program("nginx", "nginx"), "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", "stderr"])
-        self.process.wait_ready(lambda: accepts(self.port))
+        location = f"root {self.root}; default_type application/json;"
+        nginx = Nginx(folder, f"location /bare {{ {location} }} location /same {{ {location} etag off; {header_lines(headers)} }}",
+                      "sendfile on; tcp_nopush on; open_file_cache max=10 inactive=1h; open_file_cache_valid 1h;")
+        self.port, self.process = nginx.port, nginx.process
 
     def close(self) -> None:
         self.process.kill()
@@ -266,7 +233,7 @@ class FileNginx:
 class BareGet:
     """The kit's HTTP server with a GET to the cache's Redis behind it, and nothing between."""
 
-    def __init__(self, session: Session, bed: Bed, body: bytes) -> None:
+    def __init__(self, session: CacheSession, bed: Bed, body: bytes) -> None:
         bed.cache.client().set("bench:list", body)
         url = bed.cache.url("operator", bed.cache.operator_password)
         self.process = subprocess.Popen([str(session.program), "serve", url, "bench:list"], stdout=subprocess.PIPE, text=True)
@@ -278,13 +245,13 @@ class BareGet:
         self.process.wait()
 
 
-def script(session: Session, name: str, token: str) -> pathlib.Path:
+def script(session: CacheSession, name: str, token: str) -> pathlib.Path:
     path = session.folder / f"{name}.lua"
     path.write_text(f"wrk.headers['Authorization'] = 'Bearer {token}'\n", encoding="utf-8")
     return path
 
 
-def http_part(session: Session, bed: ListBed) -> None:
+def http_part(session: CacheSession, bed: ListBed) -> None:
     path, classes = "/api/v1/teacher/homework?page_size=500", "/api/v1/classes"
     body = bed.grow(path)
     bed.grow_classes(39)
@@ -346,7 +313,7 @@ def http_part(session: Session, bed: ListBed) -> None:
 
 # ---- frozen ------------------------------------------------------------------------------------------------------------------------------
 
-def frozen_part(session: Session, bed: ListBed) -> None:
+def frozen_part(session: CacheSession, bed: ListBed) -> None:
     """What the first request pays when Redis has just been stopped, beside those that know it."""
     path = "/api/v1/teacher/homework?page_size=20"
 
@@ -380,7 +347,7 @@ def frozen_part(session: Session, bed: ListBed) -> None:
 # ---- all of it -------------------------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def bed_of(session: Session) -> Iterator[ListBed]:
+def bed_of(session: CacheSession) -> Iterator[ListBed]:
     bed = ListBed(session.built / "bin", session.folder / "stack")
     try:
         bed.start(on_database=lambda own: seed(own.postgres, small=True))
@@ -391,10 +358,10 @@ def bed_of(session: Session) -> Iterator[ListBed]:
             process.kill()
 
 
-def measure(session: Session, wanted: list[str]) -> None:
-    for name, run in {"ops": ops_part, "tags": tags_part, "million": million_part, "herd": herd_part}.items():
+def measure(session: CacheSession, wanted: list[str]) -> None:
+    for name, alone in {"ops": ops_part, "tags": tags_part, "million": million_part, "herd": herd_part}.items():
         if name in wanted:
-            run(session)
+            alone(session)
     if {"http", "frozen"} & set(wanted):
         with bed_of(session) as bed:
             for name, part in {"http": http_part, "frozen": frozen_part}.items():
@@ -403,32 +370,10 @@ def measure(session: Session, wanted: list[str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./s24 bench cache", description="The cache engine beside what it stands on and what it is compared with.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them without a name")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2, help="of each load")
-    arguments = parser.parse_args()
-    raise_file_limit()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers go too
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-"))
-    folder.chmod(0o755)
-    session = Session(arguments, pathlib.Path(os.environ["S24_BUILD"]), folder)
-    began = time.monotonic()
-    try:
-        print(Report.heading())
-        measure(session, arguments.parts or list(PARTS))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{time.monotonic() - began:.0f} s. cpu_us: of our process, for each; redis_us: of Redis. at_most: what the busier of the two could do on a core of its own.\n"
-          "others_percent: of the whole machine, used by other programs meanwhile.\n")
-    for figure in session.report.figures:
-        print(json.dumps(figure, ensure_ascii=False))
-    return 0
+    return run("cache", "The cache engine beside what it stands on and what it is compared with.", PARTS, measure,
+               "cpu_us: of our process, for each; redis_us: of Redis. at_most: what the busier of the two could do on a core of its own.",
+               session_type=CacheSession)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (StackError, subprocess.CalledProcessError) as error:
-        print(f"bench cache: {error}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(main())

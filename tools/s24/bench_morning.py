@@ -162,8 +162,8 @@ def plan(people: Sequence[Person], day: Day, number: int) -> list[Step]:
                 if rng.random() < day.handed_in:
                     add(rng.uniform((0.1 + at) / day.assigned * 0.8, 0.95) * day.length_s, person, f"hand in {at}")
     for teacher in teachers:
-        for at in (0.5, 0.97):
-            add(at * day.length_s, teacher, "mark")
+        for part in (0.5, 0.97):
+            add(part * day.length_s, teacher, "mark")
     return sorted(steps)
 
 
@@ -329,7 +329,7 @@ class Outcome:
     @property
     def hit_percent(self) -> float:
         """Of the answers of cached routes."""
-        seen = sum((counts for counts in self.routes.values()), collections.Counter())
+        seen: collections.Counter[str] = sum(self.routes.values(), collections.Counter())
         return percent(seen["HIT"] + seen["STALE"], sum(seen.values()))
 
     def lines(self) -> Iterator[str]:
@@ -384,7 +384,7 @@ def parallel(work: Sequence[Callable[[], None]]) -> None:
     def guarded(one: Callable[[], None]) -> None:
         try:
             one()
-        except BaseException as error:  # pylint: disable=broad-exception-caught
+        except BaseException as error:
             faults.append(error)
 
     threads = [threading.Thread(target=guarded, args=(one,)) for one in work]

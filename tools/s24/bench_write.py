@@ -6,24 +6,21 @@ settings as in production but for the rate limit. Redis has a core; daemon and l
 """
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import pathlib
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .base import HOST, ROOT, Account, Process, StackError, free_ports, program, raise_file_limit, wait_for
-from .bench_kit import Bed, Load, Report, alternate, cores, cpu_us, family_us, pin
+from .base import HOST, ROOT, Account, Process, StackError, program
+from .bench import BareRedis, Load, Session, alternate, cores, cpu_us, family_us, pin, run
+from .bench_kit import Bed
 from .client import Client
 from .seed import logins, seed
 from .servers import Redis
@@ -252,17 +249,6 @@ class Writer:
         return {"mean_us": spent / count * 1e6}
 
 
-class Session:
-    """One run: what to measure, and where the figures go."""
-
-    def __init__(self, arguments: argparse.Namespace, built: pathlib.Path, folder: pathlib.Path) -> None:
-        self.rounds, self.seconds, self.built, self.folder = arguments.rounds, arguments.seconds, built, folder
-        self.report = Report()
-
-    def add(self, name: str, unit: str, ours: float, reference: float, goal: float | None, *, least: bool = True, **more: float) -> None:
-        self.report.add(name, unit, ours, reference, goal, least=least, **more)
-
-
 # ---- redis: the same script without HTTP; disk: a slow one -----------------------------------------------------------------------------
 
 def redis_part(session: Session, writer: Writer) -> None:
@@ -271,8 +257,8 @@ def redis_part(session: Session, writer: Writer) -> None:
         for name in ("homework", "quiz"):
             record = writer.records[name]
             count = max(2000, int(writer.by_redis_benchmark(record, 64, 4000)["rate"] * session.seconds))
-            seen = alternate(session.rounds, {"http": lambda: writer.over_http(record, 64, session.seconds),  # noqa: B023
-                                              "bench": lambda: writer.by_redis_benchmark(record, 64, count)}, writer.pids())  # noqa: B023
+            seen = alternate(session.rounds, {"http": lambda: writer.over_http(record, 64, session.seconds),
+                                              "bench": lambda: writer.by_redis_benchmark(record, 64, count)}, writer.pids())
             ours, theirs = seen["http"], seen["bench"]
             session.add(f"{name} write, 64 conn., fsync {fsync}, to redis-benchmark", "writes/s", ours["rate"], theirs["rate"], 0.9, cpu_us=ours["cpu"],
                         redis_cpu_us=ours["redis_cpu"], reference_redis_cpu_us=theirs["redis_cpu"], body_bytes=record.body_bytes,
@@ -280,7 +266,8 @@ def redis_part(session: Session, writer: Writer) -> None:
 
 
 def disk_part(session: Session, writer: Writer) -> None:
-    record, seen = writer.records["homework"], {}
+    record = writer.records["homework"]
+    seen: dict[Any, Any] = {}
     for at in range(session.rounds):
         for when, slow in (("always", SLOW_MS), ("everysec", SLOW_MS)) if at % 2 == 0 else (("everysec", SLOW_MS), ("always", SLOW_MS)):
             writer.fsync(when, slow)
@@ -405,7 +392,7 @@ def flush_part(session: Session) -> None:
             return bed.measure("drain", FLUSH_ROWS, batch)
 
         def add(name: str, ours: dict[str, float], reference: dict[str, float], goal: float | None, **more: float) -> None:
-            session.add(name, "rows/s", ours["rate"], reference["rate"], goal, cpu_us=ours["cpu"], reference_cpu_us=reference["cpu"], **more)
+            session.add(name, "rows/s", ours["rate"], reference["rate"], goal, cpu_us=ours["cpu"], reference_cpu_us=reference["cpu"], **more)  # type: ignore[arg-type]
 
         bed.flush(operator)  # connections and statements are there now
         seen = alternate(session.rounds, {"flush": lambda: bed.flush(operator), "copy": table("copy", FLUSH_ROWS), "commits": table("commits", COMMIT_ROWS),
@@ -436,22 +423,6 @@ def memory_part(session: Session) -> None:
             session.add(f"memory of a pending {entity}, {codec}, to a JSON string", "bytes", one["ours"], one["reference"], goal, least=False)
 
 
-class BareRedis:
-    """A server of its own, without file and users."""
-
-    def __init__(self, folder: pathlib.Path, name: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.port = free_ports(1)[0]
-        self.url = f"redis://{HOST}:{self.port}/0"
-        self.process = Process(name, folder, folder / f"{name}.log", Account(os.getuid(), os.getgid()))
-        self.process.start([program("redis-server", "redis-server"), "--port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(folder)])
-        wait_for(name, lambda: self.cli("PING").strip() == "PONG", 10)
-
-    def cli(self, *words: str, **more: Any) -> str:
-        return subprocess.run([program("redis-cli", "redis-tools"), "-h", HOST, "-p", str(self.port), *words], capture_output=True, text=True, check=False,
-                              **more).stdout
-
-
 def pending_part(session: Session, writer: Writer) -> None:
     """The script's time with ten thousand and with a million records that wait, in two servers that take turns."""
     core, load = cores()
@@ -475,9 +446,9 @@ def pending_part(session: Session, writer: Writer) -> None:
             return once
 
         seen = alternate(session.rounds, {name: side(server) for name, (server, _) in servers.items()}, [server.process.pid or 0 for server, _ in servers.values()])
-        waiting = [int(servers[name][0].cli("ZCARD", "wb:pending:homework")) for name in ("small", "full")]
+        left = [int(servers[name][0].cli("ZCARD", "wb:pending:homework")) for name in ("small", "full")]
         session.add("cost of a write, a million pending, to ten thousand", "µs of Redis", seen["full"]["cpu"], seen["small"]["cpu"], 1.1, least=False,
-                    us=seen["full"]["us"], reference_us=seen["small"]["us"], small_at_the_end=waiting[0], full_at_the_end=waiting[1])
+                    us=seen["full"]["us"], reference_us=seen["small"]["us"], small_at_the_end=left[0], full_at_the_end=left[1])
     finally:
         for server, _ in servers.values():
             server.process.kill()
@@ -505,37 +476,15 @@ def measure(session: Session, wanted: list[str]) -> None:
             for name, part in together.items():
                 if name in wanted:
                     part(session, writer)
-    for name, run in alone.items():
+    for name, part_alone in alone.items():
         if name in wanted:
-            run(session)
+            part_alone(session)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./s24 bench write", description="The write path beside what it stands on and what it replaces.")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them without a name")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2, help="of each load")
-    arguments = parser.parse_args()
-    raise_file_limit()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers go too
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="s24-bench-"))
-    folder.chmod(0o755)
-    session = Session(arguments, pathlib.Path(os.environ["S24_BUILD"]), folder)
-    began = time.monotonic()
-    try:
-        print(Report.heading())
-        measure(session, arguments.parts or list(PARTS))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{time.monotonic() - began:.0f} s. cpu_us: of the daemon, for each request; store: of Redis or PostgreSQL. others_percent: of the whole machine, used by other programs meanwhile.\n")
-    for figure in session.report.figures:
-        print(json.dumps(figure, ensure_ascii=False))
-    return 0
+    return run("write", "The write path beside what it stands on and what it replaces.", PARTS, measure,
+               "cpu_us: of the daemon, for each request; store: of Redis or PostgreSQL.")
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (StackError, subprocess.CalledProcessError) as error:
-        print(f"bench write: {error}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(main())

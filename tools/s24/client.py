@@ -48,7 +48,7 @@ class Client:
         assert url.hostname is not None
         if url.scheme == "https":
             # The certificate of a machine's own gateway is often self-signed; this client talks to 127.0.0.1 alone.
-            context = ssl._create_unverified_context()  # pylint: disable=protected-access
+            context = ssl._create_unverified_context()
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(url.hostname, url.port, timeout=self.timeout_s, context=context)
         else:
             connection = http.client.HTTPConnection(url.hostname, url.port, timeout=self.timeout_s)

@@ -145,7 +145,10 @@ def seed_school(cursor: psycopg2.extensions.cursor, school: Mapping[str, Any], r
                  "employee_id": f"T{number + 1:03}", "department": SUBJECTS[number % len(SUBJECTS)][0], "designation": "Teacher",
                  "experience_years": rng.randrange(1, 30), "hire_date": datetime.date(2015 + number % 10, 6, 1), "status": "active"}
                 for number in range(3 if small else school["teachers"])]
-    classes, students, enrolments, parents = [], [], [], []
+    classes: list[Any] = []
+    students: list[Any] = []
+    enrolments: list[Any] = []
+    parents: list[Any] = []
     for index, (grade, section) in enumerate(classes_of(school)[:2] if small else classes_of(school)):
         class_id = identity("class", slug, grade, section)
         classes.append({"id": class_id, "school_id": school_id, "name": f"Class {grade}", "grade": grade, "section": section,
@@ -157,7 +160,8 @@ def seed_school(cursor: psycopg2.extensions.cursor, school: Mapping[str, Any], r
             student_id = identity("student", slug, number)
             students.append({"id": student_id, "school_id": school_id, "user_id": user_id, "admission_number": f"{slug[:2].upper()}{number + 1:05}",
                              "roll_number": str(roll), "class_id": class_id, "section": section,
-                             "date_of_birth": datetime.date(2021 - grade, 1 + number % 12, 1 + number % 28), "gender": rng.choice(("male", "female")), "admission_date": datetime.date(2024, 4, 1), "academic_year": year,
+                             "date_of_birth": datetime.date(2021 - grade, 1 + number % 12, 1 + number % 28), "gender": rng.choice(("male", "female")),
+                             "admission_date": datetime.date(2024, 4, 1), "academic_year": year,
                              "parent_name": f"{rng.choice(GIVEN)} {name.split()[-1]}"})
             enrolments.append({"id": identity("enrolment", slug, number), "school_id": school_id, "student_id": student_id, "class_id": class_id,
                                "academic_year": year, "roll_number": str(roll), '"from"': datetime.date(int(year[:4]), 4, 1)})

@@ -318,5 +318,4 @@ def install_binary(account: Account, built: pathlib.Path, to: pathlib.Path) -> b
     return True
 
 
-
 __all__ = ["Gateway", "Mongo", "Postgres", "Redis", "Service", "answers", "install_binary", "wait_for"]

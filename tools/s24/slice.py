@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
+from typing import Any
 
 from .base import StackError
 from .client import Answer, Client
@@ -79,7 +80,7 @@ def run_slice(stack: Stack, say: Callable[[str, float], None]) -> dict[str, str]
     return {"homework_id": homework_id, "student_id": student_id}
 
 
-def wait_for_row(stack: Stack, homework_id: str) -> tuple[object, ...]:
+def wait_for_row(stack: Stack, homework_id: str) -> tuple[Any, ...]:
     end = time.monotonic() + 30
     with stack.postgres.cursor() as cursor:
         while time.monotonic() < end:

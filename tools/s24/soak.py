@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import functools
 import http.client
 import json
 import os
@@ -106,10 +107,10 @@ class Thing:
     times: list[float] = field(default_factory=list)  # of acknowledgements …
     numbers: list[int] = field(default_factory=list)  # … and what they acknowledged
 
-    def floor(self, at: float) -> tuple[int, float]:
-        """The greatest number acknowledged at a time, and when that was."""
+    def floor(self, at: float) -> int:
+        """The greatest number acknowledged at a time."""
         index = bisect.bisect_right(self.times, at) - 1
-        return (self.numbers[index], self.times[index]) if index >= 0 else (0, at)
+        return self.numbers[index] if index >= 0 else 0
 
 
 class Caller:
@@ -220,7 +221,8 @@ class Soak:
             things.append(Thing(f"title {at}", teacher, lambda n, at=at, path=path: self.set(teacher, "homework", path, {"title": f"Soak{at} n{n}"}),  # type: ignore[misc]
                                 rf"Soak{at} n(\d+)", [*lists, (teacher, "homework", path), pages[at]]))
             mark = f"{path}/submissions/{self.student_id}"
-            things.append(Thing(f"mark {at}", teacher, lambda n, at=at, mark=mark: self.set(teacher, "homework", mark, {"marks_obtained": n % 20, "feedback": f"Mark{at} n{n}"}),  # type: ignore[misc]
+            grade = functools.partial(self.grade, teacher, mark, at)
+            things.append(Thing(f"mark {at}", teacher, grade,
                                 rf"Mark{at} n(\d+)", [submissions[at], pages[at]]))
         things.append(Thing("teacher's name", teacher, lambda n: self.set(teacher, "auth", "/auth/me", {"full_name": f"Tutor n{n}"}),
                             r"Tutor n(\d+)", [(teacher, "auth", "/auth/me"), lists[1], *pages, (student, "auth", "/classes")]))  # the last: out of memory, unasked
@@ -230,6 +232,9 @@ class Soak:
         for thing in things:
             self.change(thing)  # nothing of the beginning is seen any more
         return things
+
+    def grade(self, person: str, path: str, at: int, n: int) -> None:
+        self.set(person, "homework", path, {"marks_obtained": n % 20, "feedback": f"Mark{at} n{n}"})
 
     def set(self, person: str, daemon: str, path: str, body: object) -> None:
         self.do(person, daemon, "PUT", path, body)
@@ -250,7 +255,7 @@ class Soak:
         if status != 200 or not found:
             self.fault("errors", f"{path}: {status}, no {thing.name}: {body[:200].decode(errors='replace')}")
             return
-        seen, (now, when), (before, since) = min(found), thing.floor(began), thing.floor(began - BOUND_S)
+        seen, now, before = min(found), thing.floor(began), thing.floor(began - BOUND_S)
         with self.lock:
             self.counts["reads"] += 1
             self.counts[headers.get("x-cache", "none").split()[0].lower()] += 1
@@ -261,7 +266,8 @@ class Soak:
             return
         # How long ago had the first write that is missing here been acknowledged?
         missed_ms = 1000 * (began - thing.times[bisect.bisect_left(thing.numbers, seen + 1)])
-        text = f"{person} at {daemon} {replica + 1}, {path}: {thing.name} is {seen}, {now} was acknowledged {missed_ms:.1f} ms before; {headers.get('x-cache', '')} {headers.get('cache-status', '')}"
+        text = f"{person} at {daemon} {replica + 1}, {path}: {thing.name} is {seen}, {now} was acknowledged {missed_ms:.1f} ms before; " + \
+               f"{headers.get('x-cache', '')} {headers.get('cache-status', '')}"
         with self.lock:
             self.worst_ms = max(self.worst_ms, missed_ms)
         if person == thing.owner:
@@ -347,7 +353,7 @@ def cache(minutes: float, broken: bool, built: pathlib.Path) -> int:
     replicas: Replicas | None = None
     try:
         with step("two of everything"):
-            stack.start(on_database=lambda one: seed(one.postgres, small=True) and None)
+            stack.start(on_database=lambda one: seed(one.postgres, small=True))
             replicas = Replicas(stack)
             replicas.start()
             if broken:

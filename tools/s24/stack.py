@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from . import gateway, services
 from .base import HOST, ROOT, Account, Process, StackError, accepts, free_ports, program, secret
@@ -105,7 +106,7 @@ class Stack:
 
     @property
     def processes(self) -> dict[str, Process]:
-        all_of = [self.postgres, *self.buffers.values(), self.cache, *self.daemons, self.gateway]
+        all_of: list[Any] = [self.postgres, *self.buffers.values(), self.cache, *self.daemons, self.gateway]
         return {server.process.name: server.process for server in all_of}
 
     @property
@@ -190,7 +191,7 @@ class Stack:
         self.make_service_tokens()
         text = gateway.render(self.routes(), {service.name: service.port for service in self.daemons},
                               f"{os.environ.get('S24_LISTEN', HOST)}:{self.gateway.port}", str(self.logs / "access.log"),
-                              workers=os.environ.get("S24_GATEWAY_WORKERS", "auto"), **self.certificate())
+                              workers=os.environ.get("S24_GATEWAY_WORKERS", "auto"), **self.certificate())  # type: ignore[arg-type]
         self.account.folder(self.gateway.folder, 0o700)
         for path in gateway.write_temp_folders(self.gateway.folder):
             self.account.folder(path, 0o700)
@@ -229,7 +230,8 @@ class Stack:
             "REDIS_BUFFER_URLS": self.buffer_urls(name, password),
             "REDIS_CACHE_URL": self.cache.url(name, password, self.links.get("redis_cache", 0)),
         }
-        environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()} | (BATCH if name == "worker" else {}) | self.extra
+        environment = {f"{variable}_FILE": self.secret_file(f"{name}.{variable.lower()}", url) for variable, url in addresses.items()}
+        environment |= (BATCH if name == "worker" else {}) | self.extra
         if "auth" in self.services:
             settings["SERVICE_TOKEN_FILE"] = str(self.secrets / f"{name}.service_token")
         if self.use_mongo:
@@ -267,7 +269,7 @@ class Stack:
             service.start()
         self.gateway.start()
 
-    def start(self, on_database: Callable[[Stack], None] | None = None) -> None:
+    def start(self, on_database: Callable[[Stack], object] | None = None) -> None:
         self.start_stores()
         self.migrate()
         if on_database:
