@@ -249,6 +249,14 @@ def test_a_dead_letter_that_is_discarded_gives_way_to_the_row_below_it(stack: Te
         for client, path in pages:
             client.get(path)
             assert b"poison" in client.get(path).body
+        assert teacher.get(pages[0][1]).json["sync"]["state"] == "dead"
+        assert platform.post("/sync/pause", {"entity": "homework", "reason": "a test"}).status == 200
+        answer = platform.post("/sync/dead-letter/homework/replay", {"ids": [made], "reason": "a test"})
+        assert answer.json["replayed"] == 1 and teacher.get(pages[0][1]).json["sync"]["state"] == "pending", str(answer)
+        assert platform.post("/sync/resume", {"reason": "a test"}).status == 200
+        wait_for("it is dead again", is_dead, 60)
+        for client, path in pages:
+            client.get(path)
         answer = platform.post("/sync/dead-letter/homework/discard", {"records": [{"id": made, "version": letter["version"]}], "reason": "poison"})
         assert answer.json["discarded"] == 1, str(answer)
         for client, path in pages:

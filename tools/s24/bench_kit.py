@@ -179,8 +179,11 @@ def bed_of(built: pathlib.Path, folder: pathlib.Path) -> Iterator[Bed]:
 def same_answer(bed: Bed, folder: pathlib.Path) -> Nginx:
     """nginx with the body of the smallest route: /bare with its own header lines alone, /same with ours too."""
     answer = Client(bed.services["homework"].admin_url).request("GET", "/health", bare=True)
-    reply = f"default_type application/json; {{}} return 200 '{answer.body.decode()}';"
-    return Nginx(folder / "nginx", f"location = /bare {{ {reply.format('')} }} location = /same {{ {reply.format(header_lines(answer.headers))} }}")
+
+    def location(name: str, lines: str) -> str:
+        return f"location = /{name} {{ default_type application/json; {lines} return 200 '{answer.body.decode()}'; }}"
+
+    return Nginx(folder / "nginx", location("bare", "") + location("same", header_lines(answer.headers)))
 
 
 def measure(session: Session, wanted: list[str]) -> None:
