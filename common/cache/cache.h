@@ -131,7 +131,7 @@ SUSPENDS MUST_CHECK enum err cache_delete(struct cache *c, struct arena *arena, 
 
 /* ---- raising ---- */
 /* OK: no reader that starts from now on sees what was filled before, in this process or through Redis; other processes' memories within 100 ms.
- * ERR_CACHE: Redis was away; it is in the journal, and done before this process reads the cache again. */
+ * ERR_CACHE: Redis was away; it is in the journal, and done before this process reads the cache again. Who calls meanwhile shares the next call to Redis. */
 SUSPENDS MUST_CHECK enum err cache_raise(struct cache *c, struct arena *arena, const struct cache_tags *tags);
 /* Has this process heard that the tags of an event, "homework.<id>" of its own service, were raised? Of the last 16,384 at least. */
 bool cache_was_raised(const struct cache *c, struct str told);

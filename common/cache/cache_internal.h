@@ -81,6 +81,12 @@ struct cache {
 	struct waitq wake; /* the keeper, when there is something in the journal */
 	char channel[80];
 	struct journal journal;
+	struct { /* cache_raise.c: calls to come, the last with room for more */
+		struct raising *head, *tail;
+		struct hash named; /* keys of the last */
+		struct waitq wake;
+		struct fiber *fiber; /* NULL: everybody calls for himself */
+	} raise;
 	struct recent told;
 	uint64_t random;
 	struct cache_stats stats;
@@ -103,6 +109,7 @@ struct str link_index_key(const struct cache *c, struct arena *arena, struct uui
 void journal_add(struct cache *c, struct str epoch_key);
 /* Keys are names of epochs; "#<event>" among them is only said in the news. */
 SUSPENDS MUST_CHECK enum err raise_keys(struct cache *c, struct arena *arena, const struct str *keys, size_t n, struct deadline d); /* cache_raise.c */
+SUSPENDS void raiser_fiber(void *cache); /* cache_raise.c */
 uint64_t cache_random(struct cache *c);
 
 /* Epoch keys of tags, with room behind them for what they are told under. */

@@ -389,7 +389,9 @@ enum err cache_open(struct loop *loop, const struct cache_conf *conf, struct cac
 	if (conf->redis == NULL)
 		return OK;
 	e = redis_sub_open(loop, &sub, &channel, 1, &events, &c->news);
-	return e != OK ? e : fiber_spawn(loop, "cache keeper", keeper_fiber, c);
+	if (e == OK)
+		e = fiber_spawn(loop, "cache keeper", keeper_fiber, c);
+	return e != OK ? e : fiber_spawn(loop, "cache raiser", raiser_fiber, c);
 }
 
 void cache_close(struct cache *c)
@@ -401,6 +403,8 @@ void cache_close(struct cache *c)
 		c->news = redis_sub_close(c->news);
 	if (c->keeper != NULL)
 		fiber_cancel(c->keeper);
+	if (c->raise.fiber != NULL)
+		fiber_cancel(c->raise.fiber);
 	cache_sweeper_cancel(c);
 }
 
@@ -412,6 +416,8 @@ struct cache *cache_free(struct cache *c)
 	hash_done(&c->journal.set);
 	hash_done(&c->flights);
 	waitq_done(&c->wake);
+	waitq_done(&c->raise.wake);
+	hash_done(&c->raise.named);
 	waitq_done(&c->sweep_wake);
 	memory_close(&c->memory);
 	recent_done(&c->told);

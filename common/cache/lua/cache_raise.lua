@@ -5,13 +5,14 @@
 -- Reply  number of what was said
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local raised = {}
+local text = ('%.0f'):format(now)
 for i = 3, #ARGV do
 	if ARGV[i]:byte() ~= 35 then
-		local old = tonumber(redis.call('GET', ARGV[i]) or 0)
-		redis.call('SET', ARGV[i], ('%.0f'):format(math.max(now, old + 1)), 'EX', ARGV[2])
+		local old = tonumber(redis.call('SET', ARGV[i], text, 'EX', ARGV[2], 'GET') or 0)
+		if old >= now then
+			redis.call('SET', ARGV[i], ('%.0f'):format(old + 1), 'EX', ARGV[2])
+		end
 	end
-	raised[#raised + 1] = ARGV[i]
 end
-redis.call('PUBLISH', ARGV[1], 'r ' .. table.concat(raised, ' '))
-return #raised
+redis.call('PUBLISH', ARGV[1], 'r ' .. table.concat(ARGV, ' ', 3))
+return #ARGV - 2
