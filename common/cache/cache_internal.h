@@ -77,6 +77,7 @@ struct cache {
 	bool closing, shut;         /* shut: Redis is not asked, until a probe has been answered */
 	unsigned failures;
 	int64_t heard_us; /* monotonic: when the last call that Redis has answered was sent */
+	int64_t alive_us; /* monotonic: when its last answer came */
 	struct fiber *keeper;
 	struct waitq wake; /* the keeper, when there is something in the journal */
 	char channel[80];
@@ -101,7 +102,7 @@ struct cache {
 SUSPENDS MUST_CHECK enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret);
 SUSPENDS MUST_CHECK enum err link_script(struct cache *c, struct arena *arena, struct deadline d, const struct redis_script *script, struct redis_args args,
 					 struct redis_reply *ret);
-enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply);
+enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply, int64_t sent_us);
 bool link_is_open(const struct cache *c);
 bool link_is_trusted(const struct cache *c); /* would this process have heard of a change by now? */
 struct str link_epoch_key(const struct cache *c, struct arena *arena, struct uuid school, struct str tag);

@@ -135,8 +135,10 @@ enum err keep_lead(struct cache *c, struct arena *arena, struct deadline d, cons
 	if (call->tags->n != 0)
 		memcpy(args + 4, keys, call->tags->n * sizeof(*keys));
 	e = link_script(c, arena, d, &LUA_CACHE_LEAD, (struct redis_args){args, call->tags->n + 4}, &reply);
-	if (e != OK)
+	if (e != OK) { /* Redis may have given the lock all the same, and everybody would wait for its end */
+		keep_release(c, arena, call, f->token);
 		return e;
+	}
 	if (reply.type != REDIS_ARRAY || reply.n != call->tags->n + 1 || reply.v[0].type != REDIS_INTEGER)
 		return ERR_CACHE;
 	*ret_leads = reply.v[0].i == 1;

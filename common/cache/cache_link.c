@@ -16,7 +16,7 @@
 #include "cache_lua.h"
 #include "io/fiber.h"
 
-/* In a row: the gate shuts. At once where one was waited for in vain, for the request would wait again at its next call. */
+/* In a row: the gate shuts. At once where Redis has said nothing at all meanwhile, for the request would wait again at its next call. */
 #define FAILURES_MAX 3
 #define PROBE_MS 250    /* of a shut gate */
 #define POLL_MS 1000    /* of the generation, should its message be lost */
@@ -40,17 +40,19 @@ bool link_is_open(const struct cache *c)
 	return !c->shut && !c->journal.all && !c->journal.replaying && c->journal.set.n == 0;
 }
 
-enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply)
+enum err link_judge(struct cache *c, enum err e, const struct redis_reply *reply, int64_t sent_us)
 {
 	if (e == ERR_CANCELLED)
 		return e; /* the caller has gone; it says nothing about Redis */
+	if (e == OK)
+		c->alive_us = loop_mono_us(c->loop);
 	if (e == OK && reply->type != REDIS_ERROR) {
 		c->failures = 0;
 		return OK;
 	}
 	c->stats.errors++;
 	count_event(c, CACHE_ON_ERROR, STR(""));
-	c->failures = e == ERR_TIMEOUT ? FAILURES_MAX : c->failures + 1;
+	c->failures = e == ERR_TIMEOUT && c->alive_us <= sent_us ? FAILURES_MAX : c->failures + 1;
 	if (c->failures >= FAILURES_MAX && !c->shut) {
 		c->shut = true;
 		log_warn("the cache is not asked any more", LOG_S("why", redis_last_error(c->conf.redis)));
@@ -73,7 +75,7 @@ static enum err judge_call(struct cache *c, enum err e, struct deadline of_calle
 {
 	if (e == ERR_TIMEOUT && of_caller.at_us < from_us + c->conf.timeout_ms * 1000)
 		return ERR_CACHE;
-	return heard(c, link_judge(c, e, reply), from_us);
+	return heard(c, link_judge(c, e, reply, from_us), from_us);
 }
 
 enum err link_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)

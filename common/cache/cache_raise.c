@@ -19,11 +19,12 @@ SUSPENDS static enum err raise_in_turn(struct cache *c, struct arena *arena, con
 	args[1] = str_of(arena_printf(arena, "%u", EPOCH_LIFE_S));
 	for (size_t from = 0; e == OK && from < n; from += KEYS_MAX) {
 		size_t some = n - from < KEYS_MAX ? n - from : KEYS_MAX;
+		int64_t sent_us = loop_mono_us(c->loop);
 		struct redis_reply reply;
 
 		memcpy(args + 2, keys + from, some * sizeof(*keys));
 		e = redis_script_call(c->conf.redis, &LUA_CACHE_RAISE, (struct redis_args){args, some + 2}, arena, d, &reply);
-		e = link_judge(c, e, &reply);
+		e = link_judge(c, e, &reply, sent_us);
 	}
 	return e;
 }

@@ -16,7 +16,7 @@
 #include "io/fiber.h"
 
 #define LOOK_AGAIN_MS 50    /* while another process fills: its message may be lost */
-#define PATIENCE_US 3000000 /* then it is filled without waiting for the other */
+#define PATIENCE_US 1000000 /* then it is filled without waiting for the other, once in each process */
 
 /* ---- looking ---- */
 

@@ -26,7 +26,7 @@ static enum err judge_call(struct cache *c, struct deadline d, enum err e, const
 		return ERR_CACHE;
 	if (e == ERR_CANCELLED || (e == ERR_TIMEOUT && loop_mono_us(c->loop) >= d.at_us))
 		return e;
-	return link_judge(c, e, reply);
+	return link_judge(c, e, reply, loop_mono_us(c->loop) - CALL_MS * INT64_C(1000));
 }
 
 enum err index_call(struct cache *c, struct arena *arena, struct deadline d, struct redis_args args, struct redis_reply *ret)

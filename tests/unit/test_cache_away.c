@@ -133,6 +133,48 @@ CACHE_TEST(who_gets_the_lock_after_another_has_filled_does_not_ask_the_source)
 	DONE();
 }
 
+/* It may have got the lock from a Redis that answered too late; were it left, everybody would wait for the entry until it ends. */
+CACHE_TEST(who_heard_nothing_of_the_lock_gives_it_back)
+{
+	struct source s = {.text = "one"};
+	struct cache_tags tags;
+	struct cache_call call;
+	struct cache_note note;
+	struct str got;
+	int64_t began;
+
+	tags = tags_of("roster");
+	call = call_of(0, "roster", &tags, &s);
+	CHECK(cache_read(caches[0], arena, in_ms(1000), &call, &got, &note) == OK); /* the script is known */
+	real_redis_freeze(&server);
+	call = call_of(0, "another", &tags, &s);
+	call.ask_source = true; /* its first call asks for the lock */
+	CHECK(cache_read(caches[0], arena, in_ms(9000), &call, &got, &note) == OK && note.state == CACHE_BYPASS);
+	real_redis_thaw(&server);
+	for (int i = 0; i < 3000 && !both_up(); i++)
+		CHECK(sleep_ms(loop, 1, in_ms(1000)) == OK);
+	began = loop_mono_us(loop);
+	for (int i = 0; i < 2; i++) {
+		call = call_of(i, "another", &tags, &s);
+		CHECK(cache_read(caches[i], arena, in_ms(9000), &call, &got, &note) == OK && str_is(got, "one"));
+	}
+	CHECK(note.state == CACHE_HIT && loop_mono_us(loop) - began < 500 * 1000);
+	DONE();
+}
+
+/* Between the call and its end Redis has answered others: it is slow, and one that had to wait is no reason to do without it. */
+CACHE_TEST(a_slow_redis_is_not_a_silent_one)
+{
+	int64_t now = loop_mono_us(loop);
+
+	caches[0]->alive_us = now;
+	for (int i = 0; i < 2; i++)
+		CHECK(link_judge(caches[0], ERR_TIMEOUT, NULL, now - 1000) == ERR_CACHE && !caches[0]->shut);
+	CHECK(link_judge(caches[0], ERR_TIMEOUT, NULL, now - 1000) == ERR_CACHE && caches[0]->shut); /* three in a row */
+	CHECK(link_judge(caches[1], ERR_TIMEOUT, NULL, loop_mono_us(loop) + 1000) == ERR_CACHE && caches[1]->shut);
+	DONE();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -140,6 +182,8 @@ int main(void)
 		T(what_could_not_be_told_stays_in_the_journal),
 		T(a_journal_that_overflows_is_a_new_generation),
 		T(who_gets_the_lock_after_another_has_filled_does_not_ask_the_source),
+		T(who_heard_nothing_of_the_lock_gives_it_back),
+		T(a_slow_redis_is_not_a_silent_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
