@@ -435,18 +435,24 @@ def pending_part(session: Session, writer: Writer) -> None:
             server.cli("-x", "SCRIPT", "LOAD", input=text)
             pin(server.process.pid or 0, core)
 
+        def pending(server: BareRedis) -> int:
+            return int(server.cli("ZCARD", "wb:pending:homework"))
+
         def side(server: BareRedis) -> Callable[[], dict[str, float]]:
             def once() -> dict[str, float]:
-                pid = server.process.pid or 0
+                pid, there = server.process.pid or 0, pending(server)
                 before = cpu_us(pid)
                 out = subprocess.run([program("taskset", "util-linux"), "-c", str(load), program("redis-benchmark", "redis-tools"), "-h", HOST, "-p",
                                       str(server.port), "-c", "64", "-n", str(count), "-r", "2000000000", "--csv", *record.arguments],
                                      capture_output=True, check=True).stdout
-                return {"us": 1e6 / float(out.rstrip().rsplit(b",", 7)[1].strip(b'"')), "cpu": (cpu_us(pid) - before) / count}
+                spent = cpu_us(pid) - before
+                if pending(server) < there + 0.99 * count:  # its seed is time ^ pid, which two runs can share: the same ids cost less
+                    return once()
+                return {"us": 1e6 / float(out.rstrip().rsplit(b",", 7)[1].strip(b'"')), "cpu": spent / count}
             return once
 
         seen = alternate(session.rounds, {name: side(server) for name, (server, _) in servers.items()}, [server.process.pid or 0 for server, _ in servers.values()])
-        left = [int(servers[name][0].cli("ZCARD", "wb:pending:homework")) for name in ("small", "full")]
+        left = [pending(servers[name][0]) for name in ("small", "full")]
         session.add("cost of a write, a million pending, to ten thousand", "µs of Redis", seen["full"]["cpu"], seen["small"]["cpu"], 1.1, least=False,
                     us=seen["full"]["us"], reference_us=seen["small"]["us"], small_at_the_end=left[0], full_at_the_end=left[1])
     finally:
