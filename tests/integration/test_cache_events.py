@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from cache_scene import platform, teacher  # noqa: F401  the fixtures are asked for by their names
 from scene import FIRST, assign, class_id, email, flush, identity, row, sign_in, student_id
 from s24.seed import PASSWORD
 from s24.servers import Service
@@ -19,18 +20,8 @@ from harness import Client, TestStack, wait_for
 
 
 @pytest.fixture(scope="module")
-def teacher(stack: TestStack) -> Client:
-    return sign_in(stack, "teacher")
-
-
-@pytest.fixture(scope="module")
 def pupil(stack: TestStack) -> Client:
     return sign_in(stack, "student")
-
-
-@pytest.fixture(scope="module")
-def platform(stack: TestStack) -> Client:
-    return sign_in(stack, "super_admin")
 
 
 @pytest.fixture(scope="module")

@@ -35,9 +35,7 @@ def world(everything: World) -> Iterator[World]:
     everything.clear()
     run(everything, "TRUNCATE homework.audit_chain, homework.audit_logs, homework.idempotency RESTART IDENTITY")
     yield everything
-    for service in list(everything.workers):
-        code = everything.end(service)
-        assert code == 0, f"{service.name} ended with {code}"
+    everything.end_all()
     everything.check_invariant()
 
 

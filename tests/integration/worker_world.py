@@ -66,10 +66,13 @@ class World:
             return service.process.exit_code
         return service.stop()
 
-    def close(self) -> None:
+    def end_all(self) -> None:
         for service in list(self.workers):
-            self.workers.remove(service)
-            assert service.stop() == 0, service.name
+            code = self.end(service)
+            assert code == 0, f"{service.name} ended with {code}"
+
+    def close(self) -> None:
+        self.end_all()
         self.stack.expected_deaths.add("worker")
         if self.second:
             self.second.stop()
@@ -210,7 +213,5 @@ def everything() -> Iterator[World]:
 def world(everything: World) -> Iterator[World]:
     everything.clear()
     yield everything
-    for service in list(everything.workers):
-        code = everything.end(service)
-        assert code == 0, f"{service.name} ended with {code}"
+    everything.end_all()
     everything.check_invariant()
